@@ -1,0 +1,1 @@
+"""The Python face of assay (INTERFACE.md, "Python"): what ``import assay`` offers."""

@@ -1,0 +1,166 @@
+"""Run a function in an isolated child process with a time and a memory limit.
+
+The child is spawned as a fresh interpreter in a process group of its own, never forked.
+Memory is the resident size of its whole process tree (an address-space limit would break
+CUDA).  The result is written to a temporary name and renamed, so a half-written one is
+never read.  When a limit is hit, or the parent is interrupted, the whole group is ended.
+This isolates crashes, not malice.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay.core.errors import AssayError, ChildFailed
+from assay.core.table import load
+from assay.core.units import Bytes, Seconds, format_bytes, format_seconds
+
+_POLL_S = 0.05
+_TAIL = 4000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``env`` is added to the child's environment; ``log`` keeps what it printed."""
+
+    timeout_s: Seconds = 600.0
+    memory_bytes: Bytes | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the function returned, and what it took."""
+
+    value: Any
+    peak_rss_bytes: Bytes
+    output: str
+
+
+def run(target: str, arguments: Mapping[str, Any], limits: Limits | None = None) -> Outcome:
+    """Call ``"package.module:function"`` with keyword arguments (picklable) in a child.
+
+    Raises whatever AssayError the function raised; ChildFailed for a crash (with the signal and
+    the last lines it printed), a timeout, or too much memory.
+    """
+    limits = limits or Limits()
+    with tempfile.TemporaryDirectory(prefix="assay-child-") as folder:
+        call, result, log = Path(folder, "call"), Path(folder, "result"), limits.log or Path(folder, "log")
+        call.write_bytes(pickle.dumps((target, dict(arguments))))
+        process = _spawn(call, result, log, limits.env)
+        try:
+            peak, stopped = _watch(process, limits)
+        finally:
+            _end_group(process)
+        output = log.read_text(errors="replace")
+        if stopped:
+            raise ChildFailed(f"{target} was stopped: {stopped}", log=_kept(limits))
+        if not result.exists():
+            raise ChildFailed(_death(target, process.returncode, output), log=_kept(limits))
+        status, value = pickle.loads(result.read_bytes())  # noqa: S301 - written by our own child
+    if status == "error":
+        raise value
+    return Outcome(value, peak, output)
+
+
+def _spawn(call: Path, result: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "assay.core.child", str(call), str(result)]
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **env},
+        )
+
+
+def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[Bytes, str | None]:
+    """Wait for the end; return the peak resident size and why it was stopped, if it was."""
+    peak = 0
+    started = time.perf_counter()
+    while True:
+        peak = max(peak, tree_rss(process.pid))
+        try:
+            process.wait(_POLL_S)
+            return peak, None
+        except subprocess.TimeoutExpired:
+            pass
+        if limits.memory_bytes is not None and peak > limits.memory_bytes:
+            return peak, f"it used {format_bytes(peak)}, the limit is {format_bytes(limits.memory_bytes)}"
+        if time.perf_counter() - started > limits.timeout_s:
+            return peak, f"it ran longer than {format_seconds(limits.timeout_s)}"
+
+
+def tree_rss(pid: int) -> Bytes:
+    """Resident bytes of a process and all its descendants; 0 where /proc is missing."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, waiting, seen = 0, [pid], set()
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        try:
+            total += int(Path(f"/proc/{current}/statm").read_text().split()[1]) * page
+            for task in Path(f"/proc/{current}/task").iterdir():
+                waiting += [int(c) for c in (task / "children").read_text().split()]
+        except (OSError, IndexError, ValueError):
+            continue
+    return total
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started, also after it left by itself."""
+    for sig in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sig)
+        except (ProcessLookupError, PermissionError):
+            break
+        if sig == signal.SIGTERM:
+            try:
+                process.wait(2.0)
+            except subprocess.TimeoutExpired:
+                continue
+    process.wait()
+
+
+def _death(target: str, code: int, output: str) -> str:
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    tail = output[-_TAIL:].strip().splitlines()[-3:]
+    said = f"; it last said: {' / '.join(tail)}" if tail else ""
+    return f"{target} died in its child process ({how}){said}"
+
+
+def _kept(limits: Limits) -> str | None:
+    return str(limits.log) if limits.log else None
+
+
+def _main(call: str, result: str) -> None:
+    target, arguments = pickle.loads(Path(call).read_bytes())  # noqa: S301 - written by our own parent
+    try:
+        answer: tuple[str, Any] = ("ok", load(target)(**arguments))
+    except AssayError as error:
+        answer = ("error", error)
+    temporary = Path(result).with_suffix(".part")
+    temporary.write_bytes(pickle.dumps(answer))
+    temporary.rename(result)
+
+
+if __name__ == "__main__":
+    # The module runs twice under two names otherwise: hand over to the importable one.
+    from assay.core import child
+
+    child._main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,248 @@
+"""Record: one piece of evidence, and the append-only file it lives in.
+
+Change log of the schema (old files stay readable; ``upgrade`` brings them forward):
+
+* ``assay.record/1`` — first version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from assay.core import clock
+from assay.core.errors import BadInput, StorageFailed
+
+SCHEMA = "assay.record/1"
+STATUSES = ("ok", "skipped", "failed")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its unit and interval, or null with the reason why there is none.
+
+    ``low``..``high`` covers the true value with probability ``confidence``; ``n`` is the
+    number of observations behind it.
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
+    n: int | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        if self.value is None or not math.isfinite(self.value):
+            reason = self.reason or f"the value is {self.value}, not a finite number"
+            return {"value": None, "unit": self.unit, "reason": reason, "n": self.n}
+        data: dict[str, Any] = {"value": self.value, "unit": self.unit}
+        for name in ("low", "high", "confidence", "n", "reason"):
+            value = getattr(self, name)
+            if value is not None:
+                data[name] = _finite(value) if isinstance(value, float) else value
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Figure:
+        fields = ("value", "unit", "low", "high", "confidence", "n", "reason")
+        return cls(**{name: data.get(name) for name in fields})  # type: ignore[arg-type]
+
+
+def withheld(unit: str, reason: str, n: int | None = None) -> Figure:
+    """A figure that cannot honestly be given."""
+    return Figure(None, unit, reason=reason, n=n)
+
+
+@dataclass(frozen=True)
+class RawSamples:
+    """Where the raw values behind a Record are (relative to the run folder), and their digest."""
+
+    path: str
+    sha256: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement of one subject under stated conditions; "skipped, because …" is one too.
+
+    ``kind`` names what was done (``export``, ``verify``, ``build``, ``evaluate``, ``measure``, …).
+    ``details`` holds what has no single number: per-output tables, attestations, logs.
+    """
+
+    kind: str
+    subject: Mapping[str, Any]
+    status: str = "ok"
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    label: str | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    raw: RawSamples | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    created: str = field(default_factory=clock.timestamp)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise BadInput(f"a record's status is one of {', '.join(STATUSES)}, not {self.status!r}")
+        if self.status != "ok" and not self.reason:
+            raise BadInput(f"a record that is {self.status} says why")
+
+    def value(self, name: str) -> float | None:
+        """The figure's value, or None when it is absent or withheld."""
+        figure = self.figures.get(name)
+        return None if figure is None else figure.value
+
+    def to_json(self) -> dict[str, Any]:
+        raw = None if self.raw is None else {"path": self.raw.path, "sha256": self.raw.sha256, "unit": self.raw.unit}
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "created": self.created,
+            "kind": self.kind,
+            "status": self.status,
+            "reason": self.reason,
+            "subject": dict(self.subject),
+            "conditions": dict(self.conditions),
+            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
+            "label": self.label,
+            "warnings": list(self.warnings),
+            "raw": raw,
+            "details": dict(self.details),
+            "environment": dict(self.environment),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        data = upgrade(data)
+        raw = data["raw"]
+        return cls(
+            kind=data["kind"],
+            subject=data["subject"],
+            status=data["status"],
+            figures={name: Figure.from_json(f) for name, f in data["figures"].items()},
+            conditions=data["conditions"],
+            environment=data["environment"],
+            label=data["label"],
+            reason=data["reason"],
+            warnings=tuple(data["warnings"]),
+            raw=None if raw is None else RawSamples(raw["path"], raw["sha256"], raw["unit"]),
+            details=data["details"],
+            created=data["created"],
+            id=data["id"],
+        )
+
+
+def upgrade(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Bring a record of an older schema to the current one.  Raises BadInput for a newer or unknown schema."""
+    found = data.get("schema")
+    if found != SCHEMA:
+        raise BadInput(f"record schema {found!r} is not known here (this is {SCHEMA})", remedy="upgrade assay")
+    return data
+
+
+class RecordLog:
+    """Appends Records to one JSONL file, one writer at a time.
+
+    Use as a context manager.  Raises StorageFailed when another process writes here, or when
+    the disk is full or read-only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RecordLog:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_suffix(".lock").open("w")
+        except OSError as error:
+            raise StorageFailed(f"cannot write in {self.path.parent}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise StorageFailed(
+                f"another assay process is writing to {self.path.parent}", remedy="wait for it, or use another --out"
+            ) from None
+        self._lock = lock
+        _end_last_line(self.path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def append(self, record: Record) -> Record:
+        """Write one line and flush it to disk before returning."""
+        if self._lock is None:
+            raise StorageFailed("this record log is not open for writing")
+        line = json.dumps(record.to_json(), allow_nan=False, default=_plain) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageFailed(f"cannot write {self.path}: {error.strerror}") from error
+        return record
+
+
+def read_records(path: Path) -> tuple[list[Record], list[str]]:
+    """All Records of a file and what there is to say about it: a torn last line is dropped and said.
+
+    Raises BadInput, with the line number, for a broken line anywhere else.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no record file {path}")
+    records: list[Record] = []
+    for number, line, is_last in _lines(path):
+        try:
+            records.append(Record.from_json(json.loads(line)))
+        except (ValueError, KeyError, TypeError) as error:
+            if is_last and not line.endswith("\n"):
+                return records, [
+                    f"{path.name}: the last line (line {number}) was torn by an interrupted write; dropped"
+                ]
+            raise BadInput(f"{path}:{number}: not a record ({error})") from error
+    return records, []
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = file.readlines()
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, line, number == len(lines)
+
+
+def _end_last_line(path: Path) -> None:
+    """Cut a torn last line away, so that the next record starts on a line of its own."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and paths as JSON; a NaN inside ``details`` becomes its name."""
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)

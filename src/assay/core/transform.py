@@ -1,0 +1,50 @@
+"""Transform: from what a reader yields (bytes, an array) to one model input.
+
+A transform that ships in a bundle must be *data*: ``to_json`` describes it fully and
+the table of ``data/`` rebuilds it.  A user's own function has no such description and
+travels by reference only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from assay.core.tensors import Array
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """One item in, one array without batch axis out."""
+
+    def __call__(self, item: Any) -> Array: ...
+
+    def to_json(self) -> Mapping[str, Any]:
+        """``{"kind": <table key>, ...}``, enough to rebuild it elsewhere."""
+        ...
+
+
+class NullTransform:
+    """Gives back the array it was given: for data that already are model inputs."""
+
+    def __call__(self, item: Any) -> Array:
+        return np.ascontiguousarray(item)
+
+    def to_json(self) -> Mapping[str, Any]:
+        return {"kind": "none"}
+
+
+class FunctionTransform:
+    """A user's own function; it is named in reports and does not travel in bundles."""
+
+    def __init__(self, function: Callable[[Any], Any], name: str) -> None:
+        self._function = function
+        self._name = name
+
+    def __call__(self, item: Any) -> Array:
+        return np.ascontiguousarray(self._function(item))
+
+    def to_json(self) -> Mapping[str, Any]:
+        return {"kind": "function", "name": self._name}

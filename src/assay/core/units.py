@@ -1,0 +1,74 @@
+"""Units: seconds, bytes and rates inside, formatting only at the edge.
+
+Everything that computes holds plain floats in SI base units; the three aliases
+below only tell a reader which unit a number has.  The ``format_*`` functions are
+for people and never feed back into a calculation.
+"""
+
+from __future__ import annotations
+
+import re
+
+Seconds = float
+Bytes = int
+PerSecond = float
+
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_TIMES = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "m": 60.0, "min": 60.0, "h": 3600.0}
+_QUANTITY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Zµ]*)\s*$")
+
+
+def _split(text: str) -> tuple[float, str]:
+    match = _QUANTITY.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a number with a unit")
+    return float(match[1]), match[2]
+
+
+def parse_seconds(text: str) -> Seconds:
+    """``"15ms"``, ``"2m"``, ``"1.5"`` (seconds) -> seconds.  Raises ValueError."""
+    value, unit = _split(text)
+    if unit not in _TIMES:
+        raise ValueError(f"{text!r}: unknown unit of time {unit!r}; use one of ns, us, ms, s, m, h")
+    return value * _TIMES[unit]
+
+
+def parse_bytes(text: str) -> Bytes:
+    """``"1GiB"``, ``"500MB"``, ``"4096"`` -> bytes.  Raises ValueError."""
+    value, unit = _split(text)
+    if unit.lower() not in _SIZES:
+        raise ValueError(f"{text!r}: unknown unit of size {unit!r}; use one of B, KB, MB, GB, KiB, MiB, GiB")
+    return int(value * _SIZES[unit.lower()])
+
+
+def format_seconds(value: Seconds) -> str:
+    """Three significant digits with the unit a person would choose."""
+    if value >= 120:
+        return f"{int(value // 60)} min {value % 60:.0f} s"
+    if value >= 1:
+        return f"{value:.3g} s"
+    if value >= 1e-3:
+        return f"{value * 1e3:.3g} ms"
+    if value >= 1e-6:
+        return f"{value * 1e6:.3g} µs"
+    return f"{value * 1e9:.3g} ns"
+
+
+def format_bytes(value: float) -> str:
+    """Binary units, three significant digits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024:
+            return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB"
+
+
+def format_rate(value: PerSecond) -> str:
+    """A rate without its unit: thousands are not broken into exponents."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def format_percent(fraction: float) -> str:
+    """``0.9887`` -> ``98.87 %``."""
+    return f"{100 * fraction:.2f} %"
