@@ -4,7 +4,7 @@ Definitions, for reference r and candidate c over all elements of one output:
 
 * ``max_abs``, ``mean_abs``: of \\|c − r\\|.
 * ``max_rel``: of \\|c − r\\| / max(\\|r\\|, floor), the floor being 1e-6 of r's root mean square
-  so that zeros in r do not decide; ``mean_rel`` likewise.
+  so that zeros in r do not decide; ``mean_rel`` likewise.  Where r is zero throughout: 0 or infinity.
 * ``cosine``: r·c / (‖r‖ ‖c‖); 1 when both are zero.
 * ``snr_db``: 10 log10(Σr² / Σ(c − r)²); infinite when equal.
 * ``top1_agreement``: the share of rows whose largest element along the last axis is the same
@@ -40,6 +40,11 @@ class Measures:
     top1_agreement: float | None = None
     rows: int | None = None
 
+    @property
+    def relative_rms(self) -> float:
+        """Root mean square of the error over that of the reference, 10^(−SNR/20): 0 when equal."""
+        return 10 ** (-self.snr_db / 20) if self.snr_db > -math.inf else math.inf
+
     def to_json(self) -> dict[str, Any]:
         return {k: (None if isinstance(v, float) and not math.isfinite(v) else v) for k, v in asdict(self).items()}
 
@@ -73,8 +78,9 @@ class Accumulator:
             return
         error = np.abs(c - r)
         rr = float(np.dot(r.ravel(), r.ravel()))
-        floor = 1e-6 * math.sqrt(rr / r.size) or np.finfo(np.float64).tiny
-        relative = error / np.maximum(np.abs(r), floor)
+        floor = 1e-6 * math.sqrt(rr / r.size)
+        # A reference of zeros has no scale: any error at all is then infinitely large.
+        relative = error / np.maximum(np.abs(r), floor) if floor else np.where(error > 0, np.inf, 0.0)
         self._max_abs = max(self._max_abs, float(error.max()))
         self._sum_abs += float(error.sum())
         self._max_rel = max(self._max_rel, float(relative.max()))

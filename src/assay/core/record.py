@@ -45,11 +45,15 @@ class Figure:
         if self.value is None or not math.isfinite(self.value):
             reason = self.reason or f"the value is {self.value}, not a finite number"
             return {"value": None, "unit": self.unit, "reason": reason, "n": self.n}
-        data: dict[str, Any] = {"value": self.value, "unit": self.unit}
-        for name in ("low", "high", "confidence", "n", "reason"):
-            value = getattr(self, name)
-            if value is not None:
-                data[name] = _finite(value) if isinstance(value, float) else value
+        data: dict[str, Any] = {"value": float(self.value), "unit": self.unit}
+        for name in ("low", "high", "confidence"):
+            bound = getattr(self, name)
+            if bound is not None and math.isfinite(bound):
+                data[name] = float(bound)
+        if self.n is not None:
+            data["n"] = int(self.n)
+        if self.reason is not None:
+            data["reason"] = self.reason
         return data
 
     @classmethod
@@ -190,7 +194,7 @@ class RecordLog:
         """Write one line and flush it to disk before returning."""
         if self._lock is None:
             raise StorageFailed("this record log is not open for writing")
-        line = json.dumps(record.to_json(), allow_nan=False, default=_plain) + "\n"
+        line = json.dumps(_plain(record.to_json()), allow_nan=False) + "\n"
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(line)
@@ -212,7 +216,7 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
     for number, line, is_last in _lines(path):
         try:
             records.append(Record.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if is_last and not line.endswith("\n"):
                 return records, [
                     f"{path.name}: the last line (line {number}) was torn by an interrupted write; dropped"
@@ -230,19 +234,33 @@ def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
 
 
 def _end_last_line(path: Path) -> None:
-    """Cut a torn last line away, so that the next record starts on a line of its own."""
+    """Cut a torn last line away, so that the next record starts on a line of its own.
+
+    A whole record that only lacks its newline (``read_records`` reads it) is kept.
+    """
     with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
         content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        if not content or content.endswith(b"\n"):
+            return
+        start = content.rfind(b"\n") + 1
+        try:
+            json.loads(content[start:])
+        except ValueError:
+            file.truncate(start)
+        else:
+            file.write(b"\n")
 
 
 def _plain(value: Any) -> Any:
-    """numpy scalars and paths as JSON; a NaN inside ``details`` becomes its name."""
-    if hasattr(value, "item"):
-        return value.item()
+    """Plain JSON: numpy scalars and arrays unwrapped, paths as text; a NaN in ``details`` becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(float(value))
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
     return str(value)

@@ -37,7 +37,7 @@ def stack(samples: Sequence[Sample], signature: Signature) -> dict[str, Array]:
             given = ", ".join(samples[0].inputs)
             raise BadInput(f"the samples have no input {spec.name!r}; they have: {given}") from None
         if spec.batch_axis is None:
-            feed[spec.name] = np.ascontiguousarray(rows[0])
+            feed[spec.name] = np.asarray(rows[0], order="C")  # ascontiguousarray would give a scalar a dim
             continue
         if len({r.shape for r in rows}) > 1:
             raise BadInput(f"samples of different shapes cannot share a batch: input {spec.name!r}")

@@ -8,10 +8,11 @@ separates, so a name with an x in it needs the commas: ``tokens:batch,max_len``.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, suggest
 from assay.core.tensors import DTYPES, Dim, is_dim_name
 
 _LIST = re.compile(r"^\[(.*)\]$")
@@ -30,9 +31,13 @@ class ShapeSpec:
 def parse_shape(text: str) -> ShapeSpec:
     """Parse one shape.  Raises BadInput, quoting the part that is wrong."""
     parts = [p.strip() for p in _split_colons(text)]
+    if not parts[-1]:
+        raise BadInput(f"{text!r} is not a shape", remedy=_HELP)
     dtype = None
     if len(parts) > 1 and parts[-1] in DTYPES:
         dtype = parts.pop()
+    elif text.count(":") > 1 and (near := suggest(parts[-1], DTYPES)):
+        raise BadInput(f"{text!r}: {parts[-1]!r} is no dtype", remedy=f"did you mean {near[0]}?")
     if len(parts) == 1:
         name, dims = None, parts[0]
     elif len(parts) == 2 and parts[0]:
@@ -60,6 +65,8 @@ def parse_range(text: str) -> tuple[str, float, float]:
         if not name or not dots:
             raise ValueError
         bounds = float(low), float(high)
+        if not all(map(math.isfinite, bounds)):
+            raise ValueError
     except ValueError:
         raise BadInput(f"{text!r} is not a range", remedy="write it like tokens:0..30521") from None
     if bounds[0] > bounds[1]:

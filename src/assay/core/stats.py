@@ -9,6 +9,7 @@ exact conditional test of McNemar (1947).
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Callable
@@ -44,7 +45,8 @@ def needed_for_percentile(p: float, confidence: float = 0.95) -> int:
 def percentile(values: Vector, p: float) -> float:
     """The smallest observation with at least a share ``p`` of the sample at or below it."""
     ordered = np.sort(values)
-    return float(ordered[max(0, math.ceil(p * len(ordered)) - 1)])
+    rank = math.ceil(p * len(ordered) - 1e-9)  # 0.55 * 100 is a little above 55
+    return float(ordered[max(0, rank - 1)])
 
 
 def percentile_interval(values: Vector, p: float, confidence: float = 0.95) -> Interval:
@@ -56,14 +58,21 @@ def percentile_interval(values: Vector, p: float, confidence: float = 0.95) -> I
     if n == 0:
         raise ValueError("no values")
     ordered = np.sort(values)
-    effective = effective_size(values)
     point = percentile(values, p)
+    effective = percentile_effective_size(values, p)
     if effective < needed_for_percentile(p, confidence):
         return Interval(point, None, None, confidence, n)
-    spread = normal_quantile(0.5 + confidence / 2) * math.sqrt(p * (1 - p) / effective)
+    spread = _quantile_at(effective, confidence) * math.sqrt(p * (1 - p) / effective)
     low = max(0, math.floor((p - spread) * n) - 1)
     high = min(n - 1, math.ceil((p + spread) * n))
     return Interval(point, float(ordered[low]), float(ordered[high]), confidence, n)
+
+
+def percentile_effective_size(values: Vector, p: float) -> float:
+    """How many independent observations ``values`` are worth for percentile ``p``: the effective size of
+    the series "at or below it", whose mean the percentile's interval inverts."""
+    below = (values <= percentile(values, p)).astype(np.float64)
+    return effective_size(below)
 
 
 def effective_size(values: Vector) -> float:
@@ -92,14 +101,15 @@ def effective_size(values: Vector) -> float:
 
 
 def mean_interval(values: Vector, confidence: float = 0.95) -> Interval:
-    """The mean with a normal interval at the effective sample size; no interval below four values."""
+    """The mean with Student's interval at the effective sample size; no interval below four values."""
     n = len(values)
     if n == 0:
         raise ValueError("no values")
     mean = float(values.mean())
     if n < 4:
         return Interval(mean, None, None, confidence, n)
-    half = normal_quantile(0.5 + confidence / 2) * float(values.std(ddof=1)) / math.sqrt(effective_size(values))
+    effective = effective_size(values)
+    half = _quantile_at(effective, confidence) * float(values.std(ddof=1)) / math.sqrt(effective)
     return Interval(mean, mean - half, mean + half, confidence, n)
 
 
@@ -111,8 +121,13 @@ def bootstrap_interval(
     repeats: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Circular block bootstrap (Politis and Romano 1992) with blocks of n / effective size."""
+    """Circular block bootstrap (Politis and Romano 1992) with blocks of n / effective size.
+
+    Raises ValueError for an empty sample.
+    """
     n = len(values)
+    if n == 0:
+        raise ValueError("no values")
     block = max(1, round(n / effective_size(values)))
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, n, size=(repeats, math.ceil(n / block)))
@@ -189,3 +204,39 @@ def _log_choose(n: int, k: int) -> float:
 def normal_quantile(p: float) -> float:
     """Inverse of the standard normal distribution."""
     return statistics.NormalDist().inv_cdf(p)
+
+
+def t_quantile(p: float, degrees: float) -> float:
+    """Inverse of Student's t distribution with ``degrees`` (≥ 1, not necessarily whole) of freedom.
+
+    The distribution function is integrated by Simpson's rule and inverted by Newton's method.
+    """
+    if p < 0.5:
+        return -t_quantile(1 - p, degrees)
+    if degrees > 1e4:
+        return normal_quantile(p)
+    return _t_quantile(round(p, 12), round(degrees, 1 if degrees < 100 else 0))
+
+
+@functools.lru_cache(maxsize=4096)
+def _t_quantile(p: float, degrees: float) -> float:
+    log_scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - 0.5 * math.log(degrees * math.pi)
+    weights = np.ones(2001)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+
+    def density(t: Any) -> Any:
+        return np.exp(log_scale - (degrees + 1) / 2 * np.log1p(t * t / degrees))
+
+    found = normal_quantile(p)
+    for _ in range(50):
+        below = 0.5 + float(weights @ density(np.linspace(0.0, found, 2001))) * found / 6000
+        step = (p - below) / float(density(found))
+        found += step
+        if abs(step) < 1e-10 * (1 + found):
+            break
+    return found
+
+
+def _quantile_at(effective: float, confidence: float) -> float:
+    """Student's quantile with as many degrees of freedom as the effective size leaves, at least one."""
+    return t_quantile(0.5 + confidence / 2, max(1.0, effective - 1))

@@ -30,7 +30,7 @@ class NullTransform:
     """Gives back the array it was given: for data that already are model inputs."""
 
     def __call__(self, item: Any) -> Array:
-        return np.ascontiguousarray(item)
+        return np.asarray(item, order="C")
 
     def to_json(self) -> Mapping[str, Any]:
         return {"kind": "none"}
@@ -44,7 +44,7 @@ class FunctionTransform:
         self._name = name
 
     def __call__(self, item: Any) -> Array:
-        return np.ascontiguousarray(self._function(item))
+        return np.asarray(self._function(item), order="C")
 
     def to_json(self) -> Mapping[str, Any]:
         return {"kind": "function", "name": self._name}

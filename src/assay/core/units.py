@@ -44,8 +44,11 @@ def parse_bytes(text: str) -> Bytes:
 
 def format_seconds(value: Seconds) -> str:
     """Three significant digits with the unit a person would choose."""
-    if value >= 120:
-        return f"{int(value // 60)} min {value % 60:.0f} s"
+    if value < 0:
+        return f"-{format_seconds(-value)}"
+    if round(value) >= 120:
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s"
     if value >= 1:
         return f"{value:.3g} s"
     if value >= 1e-3:
