@@ -1,0 +1,76 @@
+"""Seeded inputs drawn from a signature: pure numpy, the same on every machine for one seed."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from assay.core.errors import BadInput, UnknownName
+from assay.core.tensors import DTYPES, Array, Signature, TensorSpec, is_float
+
+Ranges = Mapping[str, tuple[float, float]]
+DEFAULT_INTEGERS = (0, 9)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def draw_feed(
+    specs: Signature | Sequence[TensorSpec],
+    batch: int = 1,
+    seed: int = 0,
+    ranges: Ranges | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> dict[str, Array]:
+    """One array per input.
+
+    Floats are standard normal, integers 0 … 9, booleans fair; ``ranges`` gives other bounds (both
+    inclusive, drawn uniformly) by input name.  ``batch`` is the size of every batch axis, ``sizes``
+    those of the other free dims.  Each input has its own stream, so that adding one does not change
+    the others.  Raises BadInput for a free dim without a size, a static batch other than ``batch``
+    or a range that does not suit the dtype; UnknownName for a range that names no input.
+    """
+    inputs = specs.inputs if isinstance(specs, Signature) else tuple(specs)
+    ranges = ranges or {}
+    for name in ranges:
+        if name not in {s.name for s in inputs}:
+            raise UnknownName("input", name, [s.name for s in inputs])
+    return {s.name: _draw(s, _shape(s, batch, sizes or {}), seed, ranges.get(s.name)) for s in inputs}
+
+
+def _shape(spec: TensorSpec, batch: int, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    shape = []
+    for axis, dim in enumerate(spec.shape):
+        if axis == spec.batch_axis:
+            if isinstance(dim, int) and dim != batch:
+                raise BadInput(f"input {spec} has a fixed batch of {dim}; a batch of {batch} cannot be drawn")
+            shape.append(batch)
+        elif isinstance(dim, int):
+            shape.append(dim)
+        elif dim in sizes:
+            shape.append(sizes[dim])
+        else:
+            raise BadInput(f"no size is given for the free dim {dim!r} of input {spec}")
+    return tuple(shape)
+
+
+def _draw(spec: TensorSpec, shape: tuple[int, ...], seed: int, span: tuple[float, float] | None) -> Array:
+    rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+    dtype = DTYPES[spec.dtype]
+    if spec.dtype == "string":
+        words = ["".join(rng.choice(list(_LETTERS), 6)).encode() for _ in range(int(np.prod(shape)))]
+        out = np.empty(len(words), dtype=object)
+        out[:] = words
+        return out.reshape(shape)
+    if spec.dtype == "bool":
+        return rng.integers(0, 2, shape).astype(np.bool_)
+    if is_float(spec.dtype):
+        values = rng.standard_normal(shape) if span is None else rng.uniform(*span, shape)
+        return np.ascontiguousarray(values.astype(dtype))
+    low, high = (int(v) for v in span or DEFAULT_INTEGERS)
+    info = np.iinfo(dtype)
+    if span is not None and (low, high) != tuple(span):
+        raise BadInput(f"the range {span[0]}..{span[1]} of input {spec} must have whole numbers as its ends")
+    if low < info.min or high > info.max:
+        raise BadInput(f"the range {low}..{high} does not fit input {spec}")
+    return rng.integers(low, high, shape, dtype=dtype, endpoint=True)
