@@ -1,0 +1,277 @@
+"""ONNX Runtime.
+
+The provider follows from the device, and quiet fall-backs to the CPU are errors.  A graph
+runs in the precision it was written in: this engine casts nothing, so ``fp16``, ``bf16`` and
+``int8`` are asked of files that were converted to them.
+
+``provider_options`` with a dot in the name (``session.intra_op.allow_spinning``) are session
+configuration entries, ``graph_optimization_level`` is ``disable``, ``basic``, ``extended`` or
+``all``; the rest goes to the provider.  Spinning threads win a few microseconds when one
+session has the cores to itself and take them from everybody else when not, so the default is
+on for one instance and off for several.  Each instance is an inference session of its own,
+with ``threads`` threads.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.core.artifact import Artifact, digest_file, file_artifact
+from assay.core.engine import Attestation, BuildOptions, OpenOptions
+from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch
+from assay.core.tensors import Array, Feed, Signature
+from assay.engines.base import (
+    PooledSession,
+    check_format,
+    check_open,
+    failed,
+    parse_device,
+    reason,
+    refuse_streams,
+    try_feeds,
+)
+from assay.engines.onnxruntime_attest import TwinPlan, attest_twin
+
+_INSTALL = "pip install onnxruntime"
+_INSTALL_CUDA = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_FAST_MATH = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+_SPINNING = "session.intra_op.allow_spinning"
+_BY_PRECISION = ("use_tf32", _FAST_MATH)
+_FROM_GRAPH = ("fp64", "bf16", "fp16", "int8")
+
+
+class OnnxRuntimeEngine:
+    name = "onnxruntime"
+    reads: tuple[str, ...] = ("onnx",)
+    opens: tuple[str, ...] = ("onnx",)
+    precisions: tuple[str, ...] = ("fp32", "tf32", "fp64", "bf16", "fp16", "int8")
+
+    def version(self) -> str:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise NotAvailable("onnxruntime is not installed", remedy=_INSTALL) from None
+        return str(onnxruntime.__version__)
+
+    def unavailable(self, device: str = "cpu", precision: str = "fp32") -> str | None:
+        def probe() -> str | None:
+            try:
+                import onnxruntime
+            except ImportError:
+                return f"onnxruntime is not installed: {_INSTALL}"
+            where = parse_device(device)
+            if where.kind not in _PROVIDERS:
+                return f"onnxruntime runs on cpu and cuda here, not on {device}"
+            if _PROVIDERS[where.kind] not in onnxruntime.get_available_providers():
+                return f"this onnxruntime has no {_PROVIDERS[where.kind]}: {_INSTALL_CUDA}"
+            if precision == "tf32" and where.kind != "cuda":
+                return "tf32 is arithmetic of NVIDIA GPUs; on the cpu use fp32"
+            if precision in _FROM_GRAPH:
+                return (
+                    f"onnxruntime runs a graph in the precision it is written in: {precision} needs a quantised or "
+                    f"converted ONNX file (assay quantize --precision {precision}), which then opens as {precision}"
+                )
+            return None
+
+        return reason(self.name, self.precisions, precision, probe)
+
+    def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
+        """Put the ONNX file, with its companions, into ``out_dir``; files already there are kept if equal."""
+        from assay.graph.external_data import companions as external_files
+        from assay.graph.signature import read_signature
+
+        check_format(self.name, "build from", self.reads, artifact)
+        why = self.unavailable(options.device, "fp32" if options.precision in _FROM_GRAPH else options.precision)
+        if why is not None:
+            raise NotAvailable(why)
+        signature = read_signature(artifact.path)
+        if options.batch is not None and signature.static_batch not in (None, options.batch):
+            raise BadInput(
+                f"{artifact.path} has the batch size {signature.static_batch}; batch {options.batch} was asked for",
+                remedy=f"assay export --batch {options.batch}",
+            )
+        parts = dict.fromkeys((*artifact.companions, *external_files(artifact.path)))
+        placed = [_place(p, out_dir / _relative(p, artifact.path.parent)) for p in parts]
+        model = _place(artifact.path, out_dir / "model.onnx")
+        return file_artifact(
+            model,
+            "onnx",
+            parents=(artifact.sha256,),
+            companions=tuple(placed),
+            built_for={k: v for k, v in artifact.built_for.items() if k == "signature"},
+        )
+
+    def open(self, artifact: Artifact, options: OpenOptions) -> OnnxRuntimeSession:
+        from assay.engines.onnx_precision import graph_precision
+        from assay.graph.signature import load_model, signature_of
+
+        asked = options.precision
+        check_open(self, artifact, options, "fp32" if asked in _FROM_GRAPH else asked)
+        refuse_streams(self.name, options)
+        _check_provider_options(options)
+        model = load_model(artifact.path)
+        signature = signature_of(model)
+        _check_dtypes(signature)
+        found = graph_precision(model)
+        if found != ("fp32" if asked == "tf32" else asked):
+            raise BadInput(
+                f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {asked} was asked for",
+                remedy=f"open it with the precision {found}, or convert it: assay quantize --precision {asked}",
+            )
+        plan = _Plan(str(artifact.path), options)
+        try:
+            sessions = [_open(plan) for _ in range(options.instances)]
+        except (NotAvailable, BadInput, EngineFailed):
+            raise
+        except Exception as error:  # onnxruntime's own exceptions derive from Exception directly
+            raise failed(self.name, f"open {artifact.path}", error) from error
+        return OnnxRuntimeSession(plan, signature, sessions)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How to open the file; the same for every instance and for the profiled twin."""
+
+    path: str
+    options: OpenOptions
+
+
+class OnnxRuntimeSession(PooledSession[Any]):
+    def __init__(self, plan: _Plan, signature: Signature, sessions: Sequence[Any]) -> None:
+        super().__init__("onnxruntime", signature, sessions)
+        self._plan = plan
+        self._names = list(signature.output_names)
+        self._has_strings = any(s.dtype == "string" for s in (*signature.inputs, *signature.outputs))
+
+    def _infer(self, worker: Any, feed: Feed, spans: MutableMapping[str, float] | None) -> Sequence[Array]:
+        if not self._has_strings:
+            arrays: Sequence[Array] = worker.run(self._names, feed)
+            return arrays
+        strings = {s.name: _texts(s.name, feed[s.name]) for s in self._signature.inputs if s.dtype == "string"}
+        results = worker.run(self._names, {**feed, **strings})
+        return [
+            _bytes(array) if spec.dtype == "string" else array
+            for spec, array in zip(self._signature.outputs, results, strict=True)
+        ]
+
+    def _attest(self, worker: Any) -> Attestation:
+        tf32 = self._plan.options.device.startswith("cuda") and self._plan.options.precision == "tf32"
+
+        def opened(prefix: str | None, entries: dict[str, str]) -> Any:
+            return _open(self._plan, profile=prefix, entries=entries)
+
+        def ran(session: Any) -> None:
+            try_feeds(self._signature, lambda feed: self._infer(session, feed, None))
+
+        return attest_twin(TwinPlan(opened, ran, "tf32" if tf32 else "fp32"))
+
+    def _release(self) -> None:
+        """The library's objects free their memory when nobody refers to them."""
+        self._workers = tuple(None for _ in self._workers)
+
+
+def _open(plan: _Plan, profile: str | None = None, entries: dict[str, str] | None = None) -> Any:
+    """One inference session, and the proof that the provider asked for is the one in it."""
+    import onnxruntime as ort
+
+    given = dict(plan.options.provider_options)
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    level = _LEVELS[given.pop("graph_optimization_level", "all")]
+    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    if plan.options.threads is not None:
+        settings.intra_op_num_threads = plan.options.threads
+    where = parse_device(plan.options.device)
+    configuration = {_SPINNING: "1" if plan.options.instances == 1 else "0"}
+    if plan.options.precision == "fp32":
+        configuration[_FAST_MATH] = "0"
+    if where.kind != "cpu":
+        configuration["session.disable_cpu_ep_fallback"] = "1"
+    configuration |= {k: given.pop(k) for k in list(given) if "." in k} | (entries or {})
+    for key, value in configuration.items():
+        settings.add_session_config_entry(key, value)
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = profile
+    provider = _PROVIDERS[where.kind]
+    if where.kind == "cuda":
+        given = {"device_id": str(where.index), "use_tf32": "1" if plan.options.precision == "tf32" else "0"} | given
+    session = ort.InferenceSession(plan.path, settings, providers=[(provider, given)])
+    if session.get_providers()[0] != provider:
+        raise EngineFailed(f"onnxruntime fell back from {provider} to {', '.join(session.get_providers())}")
+    return session
+
+
+def _check_provider_options(options: OpenOptions) -> None:
+    """The library ignores what it does not know; here that is an error."""
+    for key, value in options.provider_options:
+        if key in _BY_PRECISION:
+            raise BadInput(f"{key} follows from the precision", remedy=f"drop it; {options.precision} sets it")
+        if key == "graph_optimization_level":
+            if value not in _LEVELS:
+                raise BadInput(f"{key} is {value!r}", remedy=f"one of {', '.join(_LEVELS)}")
+        elif "." not in key and parse_device(options.device).kind == "cpu":
+            raise BadInput(f"onnxruntime's CPU provider has no option {key!r}")
+
+
+def _check_dtypes(signature: Signature) -> None:
+    for spec in (*signature.inputs, *signature.outputs):
+        if spec.dtype == "bfloat16":
+            raise NotAvailable(
+                f"{spec.name!r} is bfloat16, which onnxruntime's Python interface does not take or give as arrays",
+                remedy="export the model with float32 inputs and outputs",
+            )
+
+
+def _texts(name: str, array: Array) -> Array:
+    """bytes -> text, since onnxruntime would write ``b'…'`` into its strings.
+
+    Raises SignatureMismatch for what has no lossless text form: other than UTF-8, or with a
+    zero byte (onnxruntime's strings end there).
+    """
+    texts = np.empty(array.shape, dtype=object)
+    for index, value in np.ndenumerate(array):
+        try:
+            texts[index] = value.decode("utf-8")
+        except (UnicodeDecodeError, AttributeError) as error:
+            raise SignatureMismatch(f"input {name!r}{list(index)} is not UTF-8 bytes: {error}") from None
+        if b"\0" in value:
+            raise SignatureMismatch(f"input {name!r}{list(index)} holds a zero byte, where onnxruntime would cut it")
+    return texts
+
+
+def _bytes(array: Array) -> Array:
+    found = np.empty(array.shape, dtype=object)
+    for index, value in np.ndenumerate(array):
+        found[index] = value.encode("utf-8")
+    return found
+
+
+def _relative(path: Path, root: Path) -> Path:
+    """External data is found by its path relative to the model: keep that."""
+    return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+
+
+def _place(source: Path, target: Path) -> Path:
+    """Copy through a temporary name; an equal file that is already there stays."""
+    if target.is_file() and (target.samefile(source) or digest_file(target) == digest_file(source)):
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    part.replace(target)
+    return target

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_models as models
+import pytest
+from onnx import TensorProto, helper
+
+from assay.core.artifact import file_artifact
+from assay.core.engine import BuildOptions, OpenOptions
+from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch, WrongPrecision
+from assay.engines.onnx_precision import graph_precision
+from assay.engines.onnxruntime import OnnxRuntimeEngine
+from assay.engines.onnxruntime_attest import _macs, _Node
+
+ENGINE = OnnxRuntimeEngine()
+CPU = "CPUExecutionProvider"
+ROW = np.random.default_rng(0).random((1, 2, 6, 6), dtype=np.float32)
+
+
+@pytest.mark.parametrize("level", ["disable", "all"])
+def test_attest_finds_all_arithmetic(tmp_path: Path, level: str) -> None:
+    """Fused or not, and with weights the kernels packed for themselves (ConvTranspose, Gemm)."""
+    options = OpenOptions(provider_options=(("graph_optimization_level", level),))
+    with ENGINE.open(models.mixed(tmp_path / "m.onnx"), options) as session:
+        attestation = session.attest()
+    assert attestation.shares == {(CPU, "fp32"): 1.0}
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.onnx"]  # the profile is gone
+
+
+def test_attest_tells_nodes_without_names_apart(tmp_path: Path) -> None:
+    """864 MACs in fp32 and as many, in a second convolution, in int8."""
+    kind = TensorProto.FLOAT
+    plain, quantised = models.conv(tmp_path / "c.onnx"), models.quantised_conv(tmp_path / "q.onnx")
+    first, second = (onnx.load(str(a.path)).graph for a in (plain, quantised))
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in second.initializer}
+    weights |= {"fw": onnx.numpy_helper.to_array(first.initializer[0])}
+    nodes = [helper.make_node("Conv", ["x", "fw"], ["z"]), *second.node]
+    for node in nodes:
+        node.name = ""
+    values = (
+        [models.value("x", kind, ["batch", 2, 6, 6])],
+        [models.value("y", kind, ["batch", 3, 4, 4]), models.value("z", kind, ["batch", 3, 4, 4])],
+    )
+    artifact = models.save(tmp_path / "both.onnx", nodes, values, weights)
+    options = OpenOptions(precision=graph_precision(onnx.load(str(artifact.path))))
+    plain_level = (("graph_optimization_level", "extended"),)  # beyond it the plain one's channels are padded
+    with ENGINE.open(artifact, replace(options, provider_options=plain_level)) as session:
+        shares = session.attest().shares
+    assert shares == {(CPU, "fp32"): pytest.approx(0.5), (CPU, "int8"): pytest.approx(0.5)}
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "output", "expected"),
+    [
+        ("Conv", [(1, 3, 16, 16), (8, 3, 3, 3), (8,)], (1, 8, 16, 16), 8 * 256 * 27),
+        ("Conv", [(1, 3, 16, 16), (8,)], (1, 8, 16, 16), None),  # packed weight: not told
+        ("ConvTranspose", [(1, 8, 14, 14), (8, 4, 2, 2), (4,)], (1, 4, 28, 28), 8 * 196 * 16),
+        ("QLinearConv", [(1, 3, 4, 4), (), (), (8, 3, 3, 3), (8,), (8,), (), ()], (1, 8, 2, 2), 32 * 27),
+        ("Gemm", [(2, 4), (10,)], (2, 10), 80),  # packed weight, then the bias
+        ("FusedMatMul", [(7, 2, 4), (7, 3, 4)], (7, 2, 3), 7 * 2 * 3 * 4),
+        ("MatMul", [(2, 4), (4,)], (2,), 8),
+        ("MatMulInteger", [(2, 4), (4, 3)], (2, 3), 24),
+        ("LSTM", [(5, 2, 3), (1, 16, 3), (1, 16, 4), (1, 32)], (5, 1, 2, 4), 10 * (48 + 64)),
+        ("MultiHeadAttention", [(1, 6, 8), (1, 9, 8), (1, 9, 8)], (1, 6, 8), 2 * 6 * 9 * 8),
+        ("Relu", [(1, 8)], (1, 8), 0),
+    ],
+)
+def test_products_of_the_profile_by_hand(
+    op: str, inputs: list[tuple[int, ...]], output: tuple[int, ...], expected: int | None
+) -> None:
+    node = _Node("n", op, CPU, tuple(("float", shape) for shape in inputs), (("float", output),))
+    assert _macs(node) == expected
+
+
+def test_a_quantised_graph_opens_as_int8_only_and_attests_it(tmp_path: Path) -> None:
+    artifact = models.quantised_conv(tmp_path / "q.onnx")
+    with pytest.raises(BadInput, match="computes in int8"):
+        ENGINE.open(artifact, OpenOptions(precision="fp32"))
+    with ENGINE.open(artifact, OpenOptions(precision="int8")) as session:
+        assert session.attest().shares == {(CPU, "int8"): 1.0}
+        assert session.run({"x": ROW})["y"].dtype == np.float32
+
+
+def test_an_fp32_graph_does_not_open_as_anything_else(tmp_path: Path) -> None:
+    artifact = models.conv(tmp_path / "c.onnx")
+    for precision in ("fp16", "int8", "bf16", "fp64"):
+        with pytest.raises(BadInput, match="computes in fp32") as told:
+            ENGINE.open(artifact, OpenOptions(precision=precision))
+        assert "assay quantize" in (told.value.remedy or "")
+        why = ENGINE.unavailable("cpu", precision)
+        assert why is not None and "converted ONNX file" in why
+    with pytest.raises(NotAvailable, match="GPU"):
+        ENGINE.open(artifact, OpenOptions(precision="tf32"))
+
+
+def test_an_fp16_graph_on_the_cpu_attests_what_really_ran(tmp_path: Path) -> None:
+    """The CPU provider widens half precision to float32 around its convolution: said, not hidden."""
+    artifact = models.conv(tmp_path / "h.onnx", np.float16)
+    with pytest.raises(BadInput, match="computes in fp16"):
+        ENGINE.open(artifact, OpenOptions(precision="fp32"))
+    with ENGINE.open(artifact, OpenOptions(precision="fp16")) as session:
+        assert session.run({"x": ROW.astype(np.float16)})["y"].dtype == np.float16
+        attestation = session.attest()
+        if attestation.share(CPU, "fp16") == 0:
+            with pytest.raises(WrongPrecision, match="fp32 100%"):
+                attestation.check(None, "fp16")
+        else:
+            assert attestation.check(None, "fp16") == []
+
+
+def test_strings_pass_unchanged_or_are_refused(tmp_path: Path) -> None:
+    artifact = models.identity(tmp_path / "s.onnx", TensorProto.STRING)
+    with ENGINE.open(artifact, OpenOptions()) as session:
+        words = np.array([[b"plain", "grüß".encode(), b""]], dtype=object)
+        found = session.run({"x": words})["y"]
+        assert found.dtype == object and found.tolist() == words.tolist()
+        for lost in (b"\xff\xfe", b"cut\0here"):
+            words[0, 1] = lost
+            with pytest.raises(SignatureMismatch, match="'x'"):
+                session.run({"x": words})
+
+
+@pytest.mark.parametrize("kind", ["BOOL", "INT8", "UINT16", "INT64", "UINT64", "FLOAT16", "DOUBLE"])
+def test_every_other_dtype_passes_unchanged(tmp_path: Path, kind: str) -> None:
+    number = getattr(TensorProto, kind)
+    given = np.array([[0, 1, 3]]).astype(helper.tensor_dtype_to_np_dtype(number))
+    with ENGINE.open(models.identity(tmp_path / "i.onnx", number), OpenOptions()) as session:
+        found = session.run({"x": given})["y"]
+        assert found.dtype == given.dtype
+        np.testing.assert_array_equal(found, given)
+
+
+def test_bfloat16_tensors_are_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match="bfloat16"):
+        ENGINE.open(models.identity(tmp_path / "b.onnx", TensorProto.BFLOAT16), OpenOptions())
+
+
+def test_a_weight_that_is_an_output_is_not_handed_out(tmp_path: Path) -> None:
+    weight = np.arange(3, dtype=np.float32)
+    nodes = [helper.make_node("Identity", ["w"], ["c"]), helper.make_node("Add", ["x", "w"], ["y"])]
+    kind = TensorProto.FLOAT
+    values = (
+        [models.value("x", kind, ["batch", 3])],
+        [models.value("c", kind, [3]), models.value("y", kind, ["batch", 3])],
+    )
+    artifact = models.save(tmp_path / "w.onnx", nodes, values, {"w": weight})
+    with ENGINE.open(artifact, OpenOptions()) as session:
+        feed = {"x": np.zeros((1, 3), np.float32)}
+        session.run(feed)["c"][...] = 99
+        found = session.run(feed)
+    np.testing.assert_array_equal(found["c"], weight)
+    np.testing.assert_array_equal(found["y"], weight[None])
+
+
+def test_scalars_stay_arrays(tmp_path: Path) -> None:
+    node = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    kind = TensorProto.FLOAT
+    artifact = models.save(
+        tmp_path / "s.onnx", [node], ([models.value("x", kind, ["batch", 3])], [models.value("y", kind, [])])
+    )
+    with ENGINE.open(artifact, OpenOptions()) as session:
+        found = session.run({"x": np.ones((2, 3), np.float32)})["y"]
+        assert isinstance(found, np.ndarray) and found.shape == () and found == 6
+        buffer = np.zeros((), np.float32)
+        assert session.run({"x": np.ones((1, 3), np.float32)}, out={"y": buffer})["y"] is buffer
+        assert buffer == 3
+
+
+def with_external_data(folder: Path) -> Path:
+    models.conv(folder / "inside.onnx")
+    model = onnx.load(str(folder / "inside.onnx"))
+    path = folder / "outside.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (folder / "inside.onnx").unlink()
+    return path
+
+
+def test_build_takes_companions_along_and_keeps_equal_files(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = with_external_data(folder)
+    artifact = file_artifact(path, "onnx", companions=(folder / "weights.bin",))
+    out = tmp_path / "out"
+    first = ENGINE.build(artifact, BuildOptions(), out)
+    stamps = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    assert sorted(stamps) == ["model.onnx", "weights.bin"]
+    second = ENGINE.build(artifact, BuildOptions(), out)
+    assert second == first
+    assert ENGINE.build(replace(artifact, companions=()), BuildOptions(), out) == first  # found in the graph
+    assert {p.name: p.stat().st_mtime_ns for p in out.iterdir()} == stamps
+    (folder / "weights.bin").unlink()
+    with pytest.raises(BadInput, match=r"weights\.bin"):
+        ENGINE.build(replace(artifact, companions=()), BuildOptions(), out)
+    shutil.rmtree(folder)
+    with ENGINE.open(first, OpenOptions()) as session:
+        assert session.attest().share(CPU, "fp32") == 1
+    (out / "weights.bin").unlink()
+    with pytest.raises(BadInput, match=r"weights\.bin"):
+        ENGINE.open(first, OpenOptions())
+    with pytest.raises(EngineFailed, match="could not open"):
+        ENGINE.open(replace(first, companions=()), OpenOptions())
+
+
+def test_build_replaces_another_file_and_checks_the_batch(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ENGINE.build(models.conv(tmp_path / "a.onnx"), BuildOptions(), out)
+    other = models.mixed(tmp_path / "b.onnx")
+    built = ENGINE.build(other, BuildOptions(), out)
+    assert built.sha256 == other.sha256 and built.parents == (other.sha256,)
+    kind = TensorProto.FLOAT
+    fixed = models.save(
+        tmp_path / "f.onnx",
+        [helper.make_node("Relu", ["x"], ["y"])],
+        ([models.value("x", kind, [4, 3])], [models.value("y", kind, [4, 3])]),
+    )
+    with pytest.raises(BadInput, match="batch size 4; batch 8") as told:
+        ENGINE.build(fixed, BuildOptions(batch=8), out)
+    assert told.value.remedy == "assay export --batch 8"
+    with pytest.raises(BadInput, match="not an ONNX"):
+        broken = tmp_path / "x.onnx"
+        broken.write_bytes(b"\x00garbage")
+        ENGINE.build(file_artifact(broken, "onnx"), BuildOptions(), out)
+
+
+def test_options_reach_the_library_or_are_refused(tmp_path: Path) -> None:
+    artifact = models.conv(tmp_path / "c.onnx")
+    with ENGINE.open(artifact, OpenOptions(threads=1)) as session:
+        settings = session._workers[0].get_session_options()
+        assert settings.intra_op_num_threads == 1
+        assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    with ENGINE.open(artifact, OpenOptions(instances=2, threads=1)) as session:
+        settings = session._workers[0].get_session_options()
+        assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    given = OpenOptions(provider_options=(("session.intra_op.allow_spinning", "0"),))
+    with ENGINE.open(artifact, given) as session:
+        settings = session._workers[0].get_session_options()
+        assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    for key, said in (
+        ("graph_optimization_level", "turbo"),
+        ("use_tf32", "follows from the precision"),
+        ("mlas.enable_gemm_fastmath_arm64_bfloat16", "follows from the precision"),
+        ("arena", "has no option 'arena'"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            ENGINE.open(artifact, OpenOptions(provider_options=((key, "turbo"),)))
+    with pytest.raises(BadInput, match="no streams"):
+        ENGINE.open(artifact, OpenOptions(streams=2))
+
+
+def test_a_library_error_is_one_line(tmp_path: Path) -> None:
+    """Rows that the graph cannot take although the signature allows them."""
+    kind = TensorProto.FLOAT
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    values = ([models.value("x", kind, ["batch", 3])], [models.value("y", kind, [2, 3])])
+    artifact = models.save(tmp_path / "r.onnx", [node], values, {"s": np.array([2, 3])})
+    with ENGINE.open(artifact, OpenOptions()) as session:
+        with pytest.raises(EngineFailed, match="onnxruntime could not run the model") as told:
+            session.run({"x": np.ones((3, 3), np.float32)})
+        assert "\n" not in str(told.value)
+        assert session.run({"x": np.ones((2, 3), np.float32)})["y"].shape == (2, 3)
