@@ -1,0 +1,14 @@
+from typing import Any
+
+def resample(
+    pixels: Any,
+    shape: tuple[int, int, int],
+    resized: tuple[int, int],
+    filter: int,
+    window: tuple[int, int, int, int],
+    fill: bytes,
+    table: Any,
+    out: Any,
+    plain: bool = False,
+    /,
+) -> None: ...

@@ -1,0 +1,36 @@
+"""Finding image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from assay.core.errors import BadInput
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+)
+
+
+def is_image(path: Path) -> bool:
+    """By its name alone: the content is checked when it is decoded."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def existing_folder(argument: str | None, form: str) -> Path:
+    """The folder an argument names.  Raises BadInput when there is none."""
+    if not argument:
+        raise BadInput(f"--data {form} needs a folder", remedy=f"--data {form}:DIR")
+    folder = Path(argument).expanduser()
+    if folder.is_file():
+        raise BadInput(f"{folder} is a file, not a folder")
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}")
+    return folder
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole file.  Raises BadInput when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
