@@ -1,0 +1,66 @@
+"""Figures derived from two Records: never from unlike conditions unless told so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assay.core.record import Figure, Record, withheld
+from assay.core.stats import Interval, ratio_interval
+
+CONDITIONS = ("scenario", "batch", "data", "real_data")
+ENVIRONMENT = ("cpu", "cores_granted", "governor", "thread_env", "cpu_flags")
+
+
+def speedup(record: Record, baseline: Record, figure: str = "throughput", *, allow_unlike: bool = False) -> Figure:
+    """How many times as fast ``record`` is as ``baseline``, with an interval; above 1 is faster.
+
+    For rates that is record / baseline, for times (unit ``s``) baseline / record.  Withheld, with the
+    reason, when either Record has no such figure, or when the two were not measured alike (scenario,
+    batch, data, machine, threads): every difference is named.
+    """
+    differing = unlike(record, baseline)
+    if differing and not allow_unlike:
+        return withheld("ratio", f"not measured alike: {'; '.join(differing)}")
+    for one, name in ((record, "this record"), (baseline, "the baseline")):
+        if reason := _missing(one, figure):
+            return withheld("ratio", f"{name} has no {figure}: {reason}")
+    a, b = record.figures[figure], baseline.figures[figure]
+    if a.unit != b.unit:
+        return withheld("ratio", f"{figure} is in {a.unit} here and in {b.unit} in the baseline")
+    top, bottom = (b, a) if a.unit == "s" else (a, b)
+    ratio = ratio_interval(_interval(top), _interval(bottom))
+    reason = f"unlike conditions: {'; '.join(differing)}" if differing else None
+    return Figure(ratio.value, "ratio", ratio.low, ratio.high, ratio.confidence, ratio.n, reason)
+
+
+def unlike(record: Record, other: Record) -> list[str]:
+    """What differs between two Records' conditions and machines, in words; empty when they are alike."""
+    device = _differences(record.subject, other.subject, ("device", "device_name"))
+    conditions = _differences(record.conditions, other.conditions, CONDITIONS)
+    return conditions + device + _differences(record.environment, other.environment, ENVIRONMENT)
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [f"{n} is {a.get(n)!r} here and {b.get(n)!r} there" for n in names if _plain(a.get(n)) != _plain(b.get(n))]
+
+
+def _plain(value: Any) -> Any:
+    """A tuple becomes a list when a Record is read back."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _missing(record: Record, name: str) -> str | None:
+    if record.status != "ok":
+        return f"{record.status}, {record.reason}"
+    figure = record.figures.get(name)
+    if figure is None:
+        return "it was not measured"
+    if figure.value is None:
+        return figure.reason or "withheld"
+    return None if figure.value > 0 else f"it is {figure.value:g}"
+
+
+def _interval(figure: Figure) -> Interval:
+    assert figure.value is not None
+    return Interval(figure.value, figure.low, figure.high, figure.confidence or 0.95, figure.n or 0)

@@ -1,0 +1,290 @@
+"""Policy: the limits a candidate is held to, read from TOML.
+
+Every key has a type and a unit; whatever is misspelt, of the wrong type or without its unit is
+refused with the file, the key and the nearest right name.  ``policies/default.toml`` shows them all.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from assay.core.errors import BadInput, suggest
+from assay.core.units import Bytes, PerSecond, Seconds, parse_bytes, parse_seconds
+
+JUDGE_BY = ("point", "interval")
+KINDS = ("absolute", "relative")
+MAXIMIZE = ("throughput",)
+MINIMIZE = ("latency.p50", "latency.p90", "latency.p99", "latency.mean", "memory.peak")
+
+
+@dataclass(frozen=True)
+class NumericPolicy:
+    """``max_relative_rms`` None means the tolerance that suits the precision (judge/tolerance.py).
+
+    ``atol`` and ``rtol`` limit the largest absolute and relative error of every output; with both, an
+    output passes when it meets either, which is stricter than numpy's ``allclose``.
+    """
+
+    max_relative_rms: float | None = None
+    atol: float | None = None
+    rtol: float | None = None
+
+
+@dataclass(frozen=True)
+class AccuracyPolicy:
+    """``max_drop`` against the reference, a fraction: of the metric itself, or relative to the reference's.
+
+    ``required``: no accuracy, no pass.
+    """
+
+    max_drop: float | None = 0.01
+    kind: str = "absolute"
+    judge_by: str = "point"
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class LatencyPolicy:
+    p50: Seconds | None = None
+    p90: Seconds | None = None
+    p99: Seconds | None = None
+    batch: int = 1
+    judge_by: str = "point"
+
+
+@dataclass(frozen=True)
+class ThroughputPolicy:
+    """``batch`` None means the best batch size measured."""
+
+    min: PerSecond | None = None
+    batch: int | None = None
+    judge_by: str = "point"
+
+
+@dataclass(frozen=True)
+class MemoryPolicy:
+    max: Bytes | None = None
+
+
+@dataclass(frozen=True)
+class UncheckedPolicy:
+    """``fail``: whatever was not checked keeps the verdict from passing, asked for or not."""
+
+    fail: bool = False
+
+
+@dataclass(frozen=True)
+class ObjectivePolicy:
+    """What the choice is by; ``batch`` None means any batch size, 1 where a latency is minimized."""
+
+    figure: str = "throughput"
+    maximize: bool = True
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All limits.  ``source`` is the file they came from."""
+
+    numeric: NumericPolicy = NumericPolicy()
+    accuracy: AccuracyPolicy = AccuracyPolicy()
+    latency: LatencyPolicy = LatencyPolicy()
+    throughput: ThroughputPolicy = ThroughputPolicy()
+    memory: MemoryPolicy = MemoryPolicy()
+    unchecked: UncheckedPolicy = UncheckedPolicy()
+    objective: ObjectivePolicy = ObjectivePolicy()
+    source: str = "default"
+
+    @classmethod
+    def load(cls, path: Path) -> Policy:
+        """Read a policy file.  Raises BadInput for a missing file, bad TOML, or a key that is not right."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise BadInput(f"cannot read the policy {path}: {reason}") from error
+        return cls.parse(text, str(path))
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Policy:
+        """Parse TOML; ``source`` names it in errors.  What is not said keeps its default."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BadInput(f"{source} is not TOML: {error}") from error
+        _known(source, "table", data, tuple(_TABLES))
+        parts = {name: _TABLES[name](_Table(source, name, table)) for name, table in data.items()}
+        return cls(**parts, source=source)
+
+
+DEFAULT_POLICY = Policy()
+
+
+class _Table:
+    """One TOML table while it is read: every access says what it must be."""
+
+    def __init__(self, source: str, name: str, values: Any) -> None:
+        if not isinstance(values, Mapping):
+            raise BadInput(f"{source}: {name} must be a table, written [{name}]")
+        self._source, self._name, self.values = source, name, values
+
+    def known(self, *keys: str) -> None:
+        _known(self._source, f"key in [{self._name}]", self.values, keys)
+
+    def wrong(self, key: str, must: str) -> BadInput:
+        return BadInput(f"{self._source}: [{self._name}] {key} must be {must}, not {self.values[key]!r}")
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        """A number of zero or more, or a percentage such as ``"0.5%"``."""
+        value = self.values.get(key, default)
+        if isinstance(value, str) and value.strip().endswith("%"):
+            try:
+                value = float(value.strip()[:-1]) / 100
+            except ValueError:
+                raise self.wrong(key, 'a number or a percentage such as "0.5%"') from None
+        if value is None:
+            return None
+        if _is_number(value) and value >= 0:
+            return float(value)
+        raise self.wrong(key, "a number, zero or more")
+
+    def quantity(self, key: str, parse: Callable[[str], float], example: str) -> Any:
+        """A text with its unit, such as ``"15ms"``."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        must = f'a text with its unit, such as "{example}"'
+        if not isinstance(value, str) or value.strip()[-1:].isdigit():
+            raise self.wrong(key, must)
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise BadInput(f"{self._source}: [{self._name}] {key}: {error}", remedy=f"write {must}") from None
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
+        value = self.values.get(key, default)
+        if value in allowed:
+            return str(value)
+        near = suggest(str(value), allowed)
+        raise BadInput(
+            f"{self._source}: [{self._name}] {key} must be one of {', '.join(allowed)}, not {value!r}",
+            remedy=f"did you mean {near[0]}?" if near else None,
+        )
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if isinstance(value, bool):
+            return value
+        raise self.wrong(key, "true or false")
+
+    def batch(self, key: str, default: int | None, word: str | None) -> int | None:
+        """A batch size; ``word`` is the text that stands for None."""
+        value = self.values.get(key, default)
+        if value is None or (word is not None and value == word):
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return value
+        raise self.wrong(key, f"a batch size of 1 or more{f' or {chr(34)}{word}{chr(34)}' if word else ''}")
+
+
+def _numeric(table: _Table) -> NumericPolicy:
+    table.known("tolerance", "max_relative_rms", "atol", "rtol")
+    limits = {key: table.number(key) for key in ("max_relative_rms", "atol", "rtol")}
+    table.choice("tolerance", ("auto",), "auto")
+    if "tolerance" in table.values and any(v is not None for v in limits.values()):
+        given = next(k for k, v in limits.items() if v is not None)
+        raise table.wrong("tolerance", f"left out where {given} is given")
+    return NumericPolicy(**limits)
+
+
+def _accuracy(table: _Table) -> AccuracyPolicy:
+    """A drop that the file asks for is required unless it says otherwise."""
+    table.known(*(f.name for f in fields(AccuracyPolicy)))
+    return AccuracyPolicy(
+        max_drop=table.number("max_drop", AccuracyPolicy.max_drop),
+        kind=table.choice("kind", KINDS, AccuracyPolicy.kind),
+        judge_by=table.choice("judge_by", JUDGE_BY, AccuracyPolicy.judge_by),
+        required=table.flag("required", "max_drop" in table.values),
+    )
+
+
+def _latency(table: _Table) -> LatencyPolicy:
+    table.known(*(f.name for f in fields(LatencyPolicy)))
+    return LatencyPolicy(
+        **{key: table.quantity(key, parse_seconds, "15ms") for key in ("p50", "p90", "p99")},
+        batch=table.batch("batch", 1, None) or 1,
+        judge_by=table.choice("judge_by", JUDGE_BY, LatencyPolicy.judge_by),
+    )
+
+
+def _throughput(table: _Table) -> ThroughputPolicy:
+    table.known(*(f.name for f in fields(ThroughputPolicy)))
+    return ThroughputPolicy(
+        min=_rate(table),
+        batch=table.batch("batch", None, "best"),
+        judge_by=table.choice("judge_by", JUDGE_BY, ThroughputPolicy.judge_by),
+    )
+
+
+def _rate(table: _Table) -> PerSecond | None:
+    """Samples per second: ``100``, ``"100"`` or ``"100/s"``."""
+    value: Any = table.values.get("min")
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().removesuffix("/s"))
+        except ValueError:
+            value = None
+    elif value is None:
+        return None
+    if _is_number(value) and value >= 0:
+        return float(value)
+    raise table.wrong("min", 'samples per second, such as 100 or "100/s"')
+
+
+def _memory(table: _Table) -> MemoryPolicy:
+    table.known("max")
+    return MemoryPolicy(table.quantity("max", parse_bytes, "1GiB"))
+
+
+def _unchecked(table: _Table) -> UncheckedPolicy:
+    table.known("fail")
+    return UncheckedPolicy(table.flag("fail", False))
+
+
+def _objective(table: _Table) -> ObjectivePolicy:
+    table.known("maximize", "minimize", "batch")
+    if "maximize" in table.values and "minimize" in table.values:
+        raise table.wrong("minimize", "left out where maximize is given")
+    if "minimize" in table.values:
+        figure = table.choice("minimize", MINIMIZE, MINIMIZE[0])
+        return ObjectivePolicy(figure, False, table.batch("batch", 1, None))
+    figure = table.choice("maximize", MAXIMIZE, MAXIMIZE[0])
+    return ObjectivePolicy(figure, True, table.batch("batch", None, "best"))
+
+
+_TABLES: dict[str, Callable[[_Table], Any]] = {
+    "numeric": _numeric,
+    "accuracy": _accuracy,
+    "latency": _latency,
+    "throughput": _throughput,
+    "memory": _memory,
+    "unchecked": _unchecked,
+    "objective": _objective,
+}
+
+
+def _is_number(value: Any) -> bool:
+    """A finite number: TOML knows nan and inf, and true is no number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _known(source: str, what: str, data: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for key in data:
+        if key not in names:
+            near = suggest(key, names)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+            raise BadInput(f"{source}: there is no {what} named {key!r}", remedy=hint)

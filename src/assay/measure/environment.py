@@ -1,0 +1,220 @@
+"""What a measurement depends on besides the model: processor, cores granted, versions, variables.
+
+Nothing here names the machine, its user or a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from assay.core.units import Bytes
+
+LIBRARIES = (
+    "assay",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "nncf",
+    "onnxslim",
+    "onnxscript",
+    "numpy",
+    "ml_dtypes",
+    "scikit-learn",
+)
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "OMP_PROC_BIND",
+    "OMP_DYNAMIC",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "GOMP_CPU_AFFINITY",
+    "GOMP_SPINCOUNT",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "CUDA_VISIBLE_DEVICES",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_CONF",
+)
+THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CPU_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "bf16",
+    "i8mm",
+)
+ROOT = Path("/")
+
+
+def environment() -> dict[str, Any]:
+    """What stays the same while a run lasts; ``moment`` gives what does not."""
+    return {
+        "cpu": cpu_model(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu_flags()],
+        "cores_logical": os.cpu_count() or 1,
+        "cores_affinity": affinity_cores(),
+        "cores_quota": cgroup_quota(),
+        "cores_granted": cores_granted(),
+        "governor": _line(ROOT / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "memory_bytes": memory_total(),
+        "memory_limit_bytes": cgroup_memory(),
+        "os": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": library_versions(),
+        "thread_env": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+
+
+def moment() -> dict[str, Any]:
+    """What changes from minute to minute: the load averages over 1, 5 and 15 minutes."""
+    try:
+        return {"load_average": [round(x, 2) for x in os.getloadavg()]}
+    except OSError:
+        return {"load_average": None}
+
+
+def device_name(device: str) -> str:
+    """The name a device goes by, such as the processor's model; the device itself where none can be read."""
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        return cpu_model()
+    if kind in ("cuda", "gpu"):
+        names = _gpu_names()
+        number = int(index) if index.isdigit() else 0
+        if number < len(names):
+            return names[number]
+    return device
+
+
+def cpu_model() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", _text(ROOT / "proc/cpuinfo"), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def affinity_cores() -> int:
+    """Logical cores this process may be scheduled on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cores_granted() -> float:
+    """Cores this process can really use: its affinity, cut by the control group's quota."""
+    quota = cgroup_quota()
+    return float(affinity_cores()) if quota is None else min(float(affinity_cores()), quota)
+
+
+def cgroup_quota(root: Path = ROOT) -> float | None:
+    """Cores the control group (version 1 or 2) or any above it allows; None without a limit."""
+    quotas: list[float] = []
+    for folder in _cgroup_folders(root, "", ""):
+        quotas += _quota(*_text(folder / "cpu.max").split()[:2])
+    for folder in _cgroup_folders(root, "cpu", "cpu"):
+        quotas += _quota(_text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip())
+    return min(quotas, default=None)
+
+
+def cgroup_memory(root: Path = ROOT) -> Bytes | None:
+    """The control group's memory limit; None without one."""
+    texts = [_text(f / "memory.max").strip() for f in _cgroup_folders(root, "", "")]
+    texts += [_text(f / "memory.limit_in_bytes").strip() for f in _cgroup_folders(root, "memory", "memory")]
+    limits = [int(t) for t in texts if t.isdigit() and int(t) < 2**62]
+    return min(limits, default=None)
+
+
+def memory_total() -> Bytes | None:
+    found = re.search(r"^MemTotal:\s+(\d+) kB$", _text(ROOT / "proc/meminfo"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what is installed, without importing it."""
+    versions = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def thread_warnings(parallelism: int) -> list[str]:
+    """Advice where more threads are asked for than cores are granted."""
+    granted = cores_granted()
+    found = []
+    if parallelism > granted:
+        found.append(
+            f"oversubscribed: {parallelism} calls at a time on {granted:g} cores; use fewer streams or instances"
+        )
+    for name in THREAD_COUNTS:
+        value = os.environ.get(name, "").split(",")[0].strip()
+        if value.isdigit() and int(value) > granted:
+            found.append(f"oversubscribed: {name}={value} on {granted:g} cores; set it to {max(1, int(granted))}")
+    return found
+
+
+def _cgroup_folders(root: Path, controller: str, mount: str) -> list[Path]:
+    """The folder of this process's control group and all above it, innermost first.
+
+    ``controller`` is empty for version 2, whose line in /proc/self/cgroup has an empty second field.
+    """
+    top = root / "sys/fs/cgroup" / mount
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if controller in names.split(","):
+            inner = top / path.strip().lstrip("/")
+            return [inner, *(p for p in inner.parents if p.is_relative_to(top))]
+    return []
+
+
+def _quota(quota: str = "", period: str = "") -> list[float]:
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        return [int(quota) / int(period)]
+    return []
+
+
+def _gpu_names() -> list[str]:
+    """NVIDIA devices in the order of their bus ids, as the driver lists them."""
+    names = []
+    for folder in sorted((ROOT / "proc/driver/nvidia/gpus").glob("*")):
+        found = re.search(r"^Model:\s*(.+)$", _text(folder / "information"), re.MULTILINE)
+        names.append(found[1].strip() if found else folder.name)
+    return names
+
+
+def _cpu_flags() -> set[str]:
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _text(ROOT / "proc/cpuinfo"), re.MULTILINE)
+    return set(found[1].split()) if found else set()
+
+
+def _line(path: Path) -> str | None:
+    return _text(path).strip() or None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

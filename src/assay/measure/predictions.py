@@ -1,0 +1,137 @@
+"""Per-sample results on disk, and two sets of them compared sample by sample."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.core.artifact import digest_file
+from assay.core.dataset import Scored
+from assay.core.errors import BadInput
+from assay.core.record import Figure, RawSamples, withheld
+from assay.core.stats import mcnemar_exact, paired_drop
+from assay.measure.raw import FOLDER, write_whole
+
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A sample that only one of the two got right.  ``lost``: the reference had it right."""
+
+    id: str
+    lost: bool
+    reference: Mapping[str, Any]
+    candidate: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, "lost": self.lost, "reference": dict(self.reference), "candidate": dict(self.candidate)}
+
+
+@dataclass(frozen=True)
+class PairedResult:
+    """``drop`` is the share of right answers lost against the reference, positive when the candidate is worse.
+
+    ``only_reference`` and ``only_candidate`` count the samples that one of them alone got right;
+    ``mcnemar_p`` is the chance of such a split, or a worse one, if both were equally good.
+    """
+
+    n: int
+    only_reference: int
+    only_candidate: int
+    drop: Figure
+    mcnemar_p: float | None
+    flips: tuple[Flip, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "n": self.n,
+            "flips": len(self.flips),
+            "lost": self.only_reference,
+            "won": self.only_candidate,
+            "mcnemar_p": self.mcnemar_p,
+            "flipped": [flip.to_json() for flip in self.flips[:100]],
+        }
+
+
+def save_predictions(root: Path, name: str, scored: Sequence[Scored], *, exact_name: bool = False) -> RawSamples:
+    """Write ``samples/NAME.jsonl.gz`` under ``root`` (or ``root/NAME`` itself, compressed when it ends in .gz).
+
+    One line a sample: ``id``, ``correct``, ``row``.  Written beside its place and renamed.  Raises
+    StorageFailed when that cannot be done.
+    """
+    path = root / name if exact_name else root / FOLDER / f"{name}.jsonl.gz"
+    text = "".join(json.dumps(_line(s), default=_plain) + "\n" for s in scored).encode()
+    write_whole(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    return RawSamples(path.relative_to(root).as_posix(), digest_file(path), "row")
+
+
+def read_predictions(path: Path, sha256: str | None = None) -> list[Scored]:
+    """Read them back.  Raises BadInput for a missing, changed or broken file."""
+    if not path.is_file():
+        raise BadInput(f"there are no predictions at {path}")
+    if sha256 is not None and digest_file(path) != sha256:
+        raise BadInput(f"{path} was changed after it was recorded")
+    try:
+        content = path.read_bytes()
+        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
+        rows = [json.loads(line) for line in lines if line.strip()]
+        return [Scored(str(r["id"]), r["row"], r["correct"]) for r in rows]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} does not hold predictions: {error}") from error
+
+
+def compare_predictions(reference: Sequence[Scored], candidate: Sequence[Scored]) -> PairedResult:
+    """Pair two sets of results by sample id.
+
+    The drop's interval is that of paired proportions (core.stats.paired_drop).  A task without right
+    and wrong has no such drop: it is withheld and says so.  Raises BadInput for no samples, an id
+    that occurs twice, or ids that are not the same on both sides.
+    """
+    first, second = _by_id(reference, "reference"), _by_id(candidate, "candidate")
+    _same_ids(first, second)
+    n = len(first)
+    if any(s.correct is None for s in (*first.values(), *second.values())):
+        drop = withheld("fraction", "the task does not tell right from wrong", n)
+        return PairedResult(n, 0, 0, drop, None, ())
+    flips = tuple(
+        Flip(id, bool(a.correct), a.row, second[id].row) for id, a in first.items() if a.correct != second[id].correct
+    )
+    lost = sum(flip.lost for flip in flips)
+    won = len(flips) - lost
+    found = paired_drop(lost, won, n)
+    drop = Figure(found.value, "fraction", found.low, found.high, found.confidence, n)
+    return PairedResult(n, lost, won, drop, mcnemar_exact(lost, won), flips)
+
+
+def _by_id(scored: Sequence[Scored], side: str) -> dict[str, Scored]:
+    found = {s.id: s for s in scored}
+    if not found:
+        raise BadInput(f"the {side} has no predictions: there is nothing to compare")
+    if len(found) != len(scored):
+        raise BadInput(f"{len(scored) - len(found)} sample ids occur more than once in the {side}'s predictions")
+    return found
+
+
+def _same_ids(first: Mapping[str, Scored], second: Mapping[str, Scored]) -> None:
+    if missing := sorted(first.keys() ^ second.keys()):
+        shown = ", ".join(missing[:_MOST_SHOWN]) + (", …" if len(missing) > _MOST_SHOWN else "")
+        raise BadInput(
+            f"{len(missing)} samples were scored on one side only ({shown})",
+            remedy="evaluate both on the same data",
+        )
+
+
+def _line(scored: Scored) -> dict[str, Any]:
+    return {"id": scored.id, "correct": scored.correct, "row": dict(scored.row)}
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays as JSON."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)

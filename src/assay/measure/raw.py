@@ -1,0 +1,65 @@
+"""Raw values on disk: every timing that a Record's figures are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from assay.core.artifact import digest_file
+from assay.core.errors import BadInput, StorageFailed
+from assay.core.record import RawSamples
+from assay.core.stats import Vector
+from assay.core.tensors import Array
+from assay.measure.measurement import Measurement
+
+FOLDER = "samples"
+
+
+def save_raw(root: Path, name: str, measurement: Measurement) -> RawSamples:
+    """Write ``samples/NAME.npz`` under ``root``: ``values`` (float64, seconds) and ``warmup`` (bool).
+
+    Written beside its place and renamed.  Raises StorageFailed when that cannot be done.
+    """
+    path = root / FOLDER / f"{name}.npz"
+    content = io.BytesIO()
+    np.savez_compressed(content, values=measurement.values, warmup=measurement.warmup)
+    write_whole(path, content.getvalue())
+    return RawSamples(path.relative_to(root).as_posix(), digest_file(path), "s")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all.  Raises StorageFailed."""
+    temporary = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+
+
+def load_raw(root: Path, raw: RawSamples) -> tuple[Vector, Array]:
+    """(seconds per call, which of them are warm-up).  Raises BadInput for a missing or changed file."""
+    path = checked(root, raw)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["values"], file["warmup"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} does not hold timings: {error}") from error
+
+
+def checked(root: Path, raw: RawSamples) -> Path:
+    """The path of raw values whose digest is still the recorded one.  Raises BadInput."""
+    path = root / raw.path
+    if not path.is_file():
+        raise BadInput(f"there are no raw values at {path}")
+    found = digest_file(path)
+    if found != raw.sha256:
+        raise BadInput(f"{path} was changed after it was recorded: sha256 {found[:12]}, recorded {raw.sha256[:12]}")
+    return path

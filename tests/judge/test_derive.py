@@ -1,0 +1,71 @@
+from dataclasses import replace
+
+import pytest
+
+from assay.core.record import Figure, withheld
+from assay.judge.derive import speedup, unlike
+
+
+@pytest.fixture
+def pair(evidence):
+    return evidence("openvino").measure(8, 300.0), evidence("torch").measure(8, 100.0)
+
+
+def test_rates(pair):
+    found = speedup(*pair)
+    assert found.value == pytest.approx(3.0)
+    assert found.low < 3.0 < found.high
+    assert (found.unit, found.confidence) == ("ratio", 0.95)
+    assert found.high / found.low == pytest.approx((1.01 / 0.99) ** (2**0.5), rel=1e-2)
+
+
+def test_times_are_turned_round(pair):
+    assert speedup(*pair, "latency.p50").value == pytest.approx(3.0)
+
+
+def test_without_intervals(pair):
+    bare = replace(pair[0], figures={"throughput": Figure(300.0, "samples/s")})
+    found = speedup(bare, pair[1])
+    assert (found.value, found.low) == (pytest.approx(3.0), None)
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "said"),
+    [
+        ("conditions", {"batch": 1}, "batch is 1 here and 8 there"),
+        ("conditions", {"scenario": "latency"}, "scenario is 'latency' here and 'offline' there"),
+        ("environment", {"cpu": "another"}, "cpu is 'another' here"),
+        ("environment", {"cores_granted": 64.0}, "cores_granted"),
+        ("subject", {"device": "cuda"}, "device is 'cuda' here and 'cpu' there"),
+    ],
+)
+def test_unlike_conditions_are_refused_unless_told(pair, field, change, said):
+    record = replace(pair[0], **{field: {**getattr(pair[0], field), **change}})
+    refused = speedup(record, pair[1])
+    assert refused.value is None
+    assert said in refused.reason
+    told = speedup(record, pair[1], allow_unlike=True)
+    assert told.value == pytest.approx(3.0)
+    assert said in told.reason
+
+
+def test_load_and_versions_may_differ(pair):
+    a, b = (replace(r, environment={"versions": {"torch": str(i)}, "load_average": [i]}) for i, r in enumerate(pair))
+    assert unlike(a, b) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"figures": {}}, "it was not measured"),
+        ({"figures": {"throughput": withheld("samples/s", "too few calls")}}, "too few calls"),
+        ({"figures": {"throughput": Figure(0.0, "samples/s")}}, "it is 0"),
+        ({"status": "failed", "reason": "crashed", "figures": {}}, "failed, crashed"),
+        ({"figures": {"throughput": Figure(3.0, "frames/s")}}, "frames/s"),
+    ],
+)
+def test_what_has_no_ratio_says_why(pair, changes, said):
+    for one, other in ((replace(pair[0], **changes), pair[1]), (pair[0], replace(pair[1], **changes))):
+        found = speedup(one, other)
+        assert found.value is None
+        assert said in found.reason

@@ -1,0 +1,111 @@
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from assay.measure import environment as module
+from assay.measure.environment import (
+    cgroup_memory,
+    cgroup_quota,
+    cores_granted,
+    device_name,
+    environment,
+    moment,
+    thread_warnings,
+)
+
+
+def write(root, files):
+    for path, text in files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return root
+
+
+def test_what_decides_results_is_there():
+    found = environment()
+    assert found["cpu"]
+    assert 0 < found["cores_granted"] <= found["cores_affinity"] <= found["cores_logical"]
+    assert found["versions"]["numpy"]
+    assert found["memory_bytes"] > 2**20
+    json.dumps(found)
+    assert found == environment()  # nothing in it changes from moment to moment
+
+
+def test_nothing_private_is_there(monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    text = json.dumps(environment())
+    assert socket.gethostname() not in text
+    assert "hunter2" not in text
+    assert str(Path.home()) not in text
+
+
+def test_thread_variables_are_kept(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert environment()["thread_env"]["OMP_NUM_THREADS"] == "3"
+
+
+def test_moment():
+    assert len(moment()["load_average"]) == 3
+
+
+def test_cgroup_version_2_takes_the_tightest_of_all_levels(tmp_path):
+    root = write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/a/b\n",
+            "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/a/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/a/memory.max": "1073741824\n",
+            "sys/fs/cgroup/cpu.max": "400000 100000\n",
+        },
+    )
+    assert cgroup_quota(root) == 1.5
+    assert cgroup_memory(root) == 2**30
+
+
+def test_cgroup_version_1(tmp_path):
+    root = write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:memory:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/x\n",
+            "sys/fs/cgroup/cpu/box/cpu.cfs_quota_us": "250000\n",
+            "sys/fs/cgroup/cpu/box/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "2147483648\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+        },
+    )
+    assert cgroup_quota(root) == 2.5
+    assert cgroup_memory(root) == 2**31
+
+
+def test_no_cgroup_at_all(tmp_path):
+    assert cgroup_quota(tmp_path) is None
+    assert cgroup_memory(tmp_path) is None
+
+
+def test_a_quota_cuts_the_cores_granted(monkeypatch):
+    monkeypatch.setattr(module, "cgroup_quota", lambda: 0.5)
+    assert cores_granted() == 0.5
+
+
+def test_device_names(tmp_path, monkeypatch):
+    assert device_name("cpu") == environment()["cpu"]
+    assert device_name("npu:0") == "npu:0"
+    write(tmp_path, {"proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t\t NVIDIA H100\nIRQ: 1\n"})
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    assert device_name("cuda") == device_name("gpu:0") == "NVIDIA H100"
+    assert device_name("cuda:7") == "cuda:7"
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_more_threads_than_cores_is_advised_against(monkeypatch, name):
+    monkeypatch.setattr(module, "cgroup_quota", lambda: 2.0)
+    monkeypatch.setenv(name, "64")
+    assert any(f"{name}=64" in text for text in thread_warnings(1))
+    monkeypatch.setenv(name, "1")
+    assert not any(name in text for text in thread_warnings(1))
