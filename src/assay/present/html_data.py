@@ -1,0 +1,126 @@
+"""What the page's script works on: rows, records and raw series as JSON that is safe inside HTML."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assay.core.record import Figure, Record
+from assay.present.figures import format_figure
+from assay.present.html_cells import full_name, name, speedup_header
+from assay.present.reproduce import row_command
+from assay.present.rows import ALL_BUSY, ONE_CALLER, Report, Row
+from assay.present.series import Series
+from assay.present.text import one_line
+
+RECORDS_BUDGET_BYTES = 3_000_000
+"""The page stays under 5 MB whatever the run: the plotting library takes 1.2 MB of it."""
+
+_FIGURES = ("throughput", "latency.p50", "latency.p90", "latency.p99", "speedup.eager")
+
+
+def payload(report: Report, rows: Sequence[Row]) -> dict[str, Any]:
+    """Everything the script draws and shows; figures carry their texts, so that it computes none."""
+    records, environments = _records(report.records)
+    return {
+        "title": one_line(report.title),
+        "speedup": speedup_header(rows),
+        "rows": [_row(row, place, report) for place, row in enumerate(rows)],
+        "records": records,
+        "environments": environments,
+        "series": {id: _series(s) for id, s in report.series.items()},
+        "latency_scenarios": [ONE_CALLER, ALL_BUSY],
+        "fronts": {front: list(places) for front, places in report.fronts.items()},
+    }
+
+
+def to_script(value: Any) -> str:
+    """JSON that cannot end the script element it stands in, nor open a comment there."""
+    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"), default=str)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _row(row: Row, place: int, report: Report) -> dict[str, Any]:
+    figures = {n: _figure(row.speeds.get(n)) for n in _FIGURES}
+    figures["accuracy"] = _figure(row.accuracy.figure)
+    figures["memory"] = _figure(row.memory)
+    return {
+        "place": place,
+        "name": name(row),
+        "title": full_name(row),
+        "engine": one_line(row.subject.get("engine") or ""),
+        "precision": one_line(row.subject.get("precision") or ""),
+        "batch": row.batch,
+        "scenario": row.scenario,
+        "status": row.status,
+        "chosen": row.chosen,
+        "accuracy_name": (row.accuracy.name or "").removeprefix("accuracy."),
+        "accuracy_state": row.accuracy.state,
+        "label": row.label,
+        "figures": {n: f for n, f in figures.items() if f is not None},
+        "records": list(row.record_ids),
+        "command": row_command(row, report.about),
+        "warnings": list(row.warnings),
+        "reason": row.reason,
+    }
+
+
+def _figure(figure: Figure | None) -> dict[str, Any] | None:
+    if figure is None or figure.value is None or not math.isfinite(figure.value):
+        return None
+    return {"v": figure.value, "lo": figure.low, "hi": figure.high, "unit": figure.unit, "text": format_figure(figure)}
+
+
+def _series(series: Series) -> dict[str, Any]:
+    return {
+        "edges": [_short(e) for e in series.edges],
+        "counts": list(series.counts),
+        "timeline": [[place, _short(a), _short(b), _short(c)] for place, a, b, c in series.timeline],
+        "n": series.n,
+        "warmup": series.warmup,
+        "reason": series.reason,
+    }
+
+
+def _short(seconds: float) -> float:
+    """Four digits are enough to draw."""
+    return float(f"{seconds:.4g}")
+
+
+def _records(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Records as JSON with their environments told once, and details left out, largest first, where all of
+    them would not fit."""
+    environments: dict[str, int] = {}
+    shown: list[dict[str, Any]] = []
+    for record in records:
+        data = _finite(record.to_json())
+        key = json.dumps(data.pop("environment"), sort_keys=True, default=str)
+        data["environment"] = environments.setdefault(key, len(environments))
+        data["texts"] = {n: format_figure(f) for n, f in record.figures.items()}
+        shown.append(data)
+    sizes = [len(json.dumps(d, default=str)) for d in shown]
+    excess = sum(sizes) + sum(map(len, environments)) - RECORDS_BUDGET_BYTES
+    for place in sorted(range(len(shown)), key=lambda i: -len(json.dumps(shown[i]["details"], default=str))):
+        if excess <= 0:
+            break
+        size = len(json.dumps(shown[place]["details"], default=str))
+        shown[place]["details"] = {"left out": f"{size} bytes; they are in records.jsonl"}
+        excess -= size
+    return shown, [json.loads(key) for key in environments]
+
+
+def _finite(value: Any) -> Any:
+    """numpy scalars unwrapped, NaN and infinities as their names: JSON has no words for them."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    return value

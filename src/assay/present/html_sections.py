@@ -1,0 +1,119 @@
+"""The lower parts of the page: footnotes, changed predictions, notes, environment, the list of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from assay.core.record import Record
+from assay.present.html_cells import full_name, safe
+from assay.present.markdown import flatten
+from assay.present.rows import Report, Row
+
+MOST_FLIPS = 50
+
+
+def footnotes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    items = "".join(f'<li id="note-{number}">{safe(text)}</li>' for number, text in enumerate(notes, 1))
+    return f'<ol class="footnotes">{items}</ol>'
+
+
+def notes_list(report: Report, rows: Sequence[Row]) -> str:
+    about = report.about
+    said = [f"Weights: {about['weights']}"] if about.get("weights") else []
+    said += [f"Ran code when it was opened: {path}" for path in about.get("runs_code") or ()]
+    said += [f"Not available here: {text}" for text in about.get("missing") or ()]
+    said += [str(text) for text in about.get("warnings") or ()]
+    whose: dict[str, list[str]] = {}
+    for row in rows:
+        for text in row.warnings:
+            whose.setdefault(text, []).append(full_name(row))
+    said += [f"{'; '.join(dict.fromkeys(names))}: {text}" for text, names in whose.items()]
+    return _list(dict.fromkeys(said)) or '<p class="empty">Nothing to note.</p>'
+
+
+def _list(texts: Iterable[str]) -> str:
+    items = "".join(f"<li>{safe(text)}</li>" for text in texts)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def environment_table(records: Sequence[Record]) -> str:
+    """Every entry all records agree on once; those they do not agree on with all their values."""
+    values: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, value in flatten(record.environment):
+            values.setdefault(name, {})[value] = None
+    if not values:
+        return '<p class="empty">The records name no environment.</p>'
+    lines = "".join(f"<tr><th>{safe(n)}</th><td>{safe(_values(v))}</td></tr>" for n, v in sorted(values.items()))
+    return f'<table class="pairs">{lines}</table>'
+
+
+def _values(found: Mapping[str, None]) -> str:
+    shown = list(found)
+    if len(shown) <= 4:
+        return " / ".join(shown)
+    return f"{' / '.join(shown[:3])} / … ({len(shown)} values; each record has its own)"
+
+
+def changed_predictions(records: Sequence[Record]) -> str:
+    """The samples that only one of reference and candidate got right, from the evaluations' own lists."""
+    parts = []
+    for record in records:
+        details = record.details
+        if record.kind != "evaluate" or record.status != "ok" or "flipped" not in details:
+            continue
+        title = safe(f"{record.subject.get('engine')} {record.subject.get('precision')}")
+        p = details.get("mcnemar_p")
+        chance = f" · McNemar p = {p:.3g}" if isinstance(p, float | int) else ""
+        count = f"{details.get('lost', '?')} lost, {details.get('won', '?')} won of {details.get('n', '?')}{chance}"
+        lines = "".join(map(_flip, details["flipped"][:MOST_FLIPS]))
+        head = "<tr><th>sample</th><th>effect</th><th>reference</th><th>candidate</th></tr>"
+        table = f'<table class="flips"><thead>{head}</thead><tbody>{lines}</tbody></table>'
+        more = _more(details)
+        inner = f'<div class="scroll">{table}</div>{more}' if lines else '<p class="empty">No prediction changed.</p>'
+        link = f'<a class="evidence" href="#record-{safe(record.id)}" data-record="{safe(record.id)}">record</a>'
+        parts.append(
+            f"<details><summary><strong>{title}</strong> <span>{safe(count)}</span></summary>{inner}{link}</details>"
+        )
+    return "".join(parts) or '<p class="empty">No candidate was compared with the reference sample by sample.</p>'
+
+
+def _more(details: Mapping[str, Any]) -> str:
+    shown, flips = min(len(details["flipped"]), MOST_FLIPS), details.get("flips")
+    return f'<p class="hint">{shown} of {flips} shown.</p>' if isinstance(flips, int) and flips > shown else ""
+
+
+def _flip(flip: Mapping[str, Any]) -> str:
+    effect = '<span class="chip bad">lost</span>' if flip.get("lost") else '<span class="chip good">won</span>'
+    sides = "".join(f"<td>{safe(_row_text(flip.get(side) or {}))}</td>" for side in ("reference", "candidate"))
+    return f"<tr><td>{safe(flip.get('id'))}</td><td>{effect}</td>{sides}</tr>"
+
+
+def _row_text(row: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in row.items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name} {text}")
+    return ", ".join(parts)[:200]
+
+
+def records_table(records: Sequence[Record]) -> str:
+    """One line a record; the page's script opens its raw JSON."""
+    if not records:
+        return '<p class="empty">There are no records.</p>'
+    lines = []
+    for record in records:
+        subject = record.subject
+        what = " ".join(str(subject[n]) for n in ("engine", "precision") if subject.get(n))
+        batch = record.conditions.get("batch", "")
+        case = f"{record.conditions.get('scenario') or record.conditions.get('basis') or ''}"
+        link = f'<a href="#record-{safe(record.id)}" data-record="{safe(record.id)}">{safe(record.id)}</a>'
+        cells = (safe(record.kind), safe(what), safe("" if batch is None else batch), safe(case), safe(record.status))
+        lines.append(f"<tr><td>{link}</td>{''.join(f'<td>{c}</td>' for c in cells)}</tr>")
+    head = "".join(f"<th>{h}</th>" for h in ("record", "kind", "subject", "batch", "scenario", "status"))
+    table = f'<table class="flips"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    summary = f"<summary><strong>{len(records)} records</strong> <span>of records.jsonl</span></summary>"
+    return f'<details>{summary}<div class="scroll">{table}</div></details>'
