@@ -1,0 +1,34 @@
+"""``assay check``: is a bundle whole, and does it still give its golden outputs here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.cli.options import common, output_of
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--digest", metavar="sha256:HEX", help="The manifest's digest, from somewhere you trust.")
+@click.option("--trust", is_flag=True, help="Open an engine file that runs code.")
+@common
+def command(**values: Any) -> int:
+    """Recompute every digest of BUNDLE, then re-run its golden outputs here.
+
+    This proves integrity, not origin; --digest pins the manifest.
+    """
+    output = output_of("check", values)
+    from assay.bundle.check import check
+    from assay.run.opening import here, open_packed
+
+    found = check(values["bundle"], open_packed, values["digest"], trust=values["trust"], here=here)
+    for step in found.steps:
+        output.say(f"{step.state.replace('_', ' '):<9} {step.name}: {step.text}")
+    if found.error is not None:
+        output.warn(str(found.error))
+    output.say(f"{'passed' if found.ok else 'FAILED'}  sha256:{found.digest.removeprefix('sha256:')}")
+    output.result(extra={"check": found.to_json()})
+    return found.exit_code

@@ -1,0 +1,77 @@
+"""Every way a command can end badly, as one message with what to do and the right exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import click
+
+from assay.core.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    AssayError,
+    StorageFailed,
+)
+
+
+def report_failure(error: BaseException, arguments: list[str]) -> int:
+    """Print the failure (as JSON too, where ``--json`` asked for it) and return the exit code."""
+    code, message, remedy, log = _explain(error)
+    if "--json" in arguments:
+        click.echo(json.dumps(_as_json(arguments, code, message, remedy)))
+    click.echo(f"assay: {message}", err=True)
+    if remedy:
+        click.echo(f"  try: {remedy}", err=True)
+    if log:
+        click.echo(f"  log: {log}", err=True)
+    return code
+
+
+def _explain(error: BaseException) -> tuple[int, str, str | None, str | None]:
+    if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
+        return EXIT_INTERRUPTED, "interrupted; what was finished is saved", "run the same command again to resume", None
+    if isinstance(error, click.exceptions.UsageError):
+        where = error.ctx.command_path if error.ctx else "assay"
+        return EXIT_BAD_INPUT, error.format_message(), f"{where} --help", None
+    if isinstance(error, click.exceptions.ClickException):
+        return EXIT_BAD_INPUT, error.format_message(), None, None
+    if isinstance(error, AssayError):
+        return error.exit_code, error.message, error.remedy, error.log
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+        where = f": {error.filename}" if error.filename else ""
+        failed = StorageFailed(f"cannot write ({error.strerror}){where}")
+        return failed.exit_code, failed.message, "free some room or give another --out, then run it again", None
+    return (
+        EXIT_INTERNAL,
+        f"internal failure: {type(error).__name__}: {error}",
+        "add --debug to see where",
+        _write_log(error),
+    )
+
+
+def _write_log(error: BaseException) -> str | None:
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="assay-", suffix=".log", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)))
+            return str(Path(file.name))
+    except OSError:
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        return None
+
+
+def _as_json(arguments: list[str], code: int, message: str, remedy: str | None) -> dict[str, object]:
+    return {
+        "schema": "assay.result/1",
+        "verb": arguments[0] if arguments else None,
+        "records": [],
+        "verdict": None,
+        "best": None,
+        "warnings": [],
+        "error": {"exit_code": code, "message": message, "remedy": remedy},
+    }

@@ -1,0 +1,30 @@
+"""``assay inspect``: what is in a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.cli.options import common, output_of
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--nodes", is_flag=True, help="List every node with its attributes.")
+@click.option("--trust", is_flag=True, help="Open files that run code (TorchScript, .pt2).")
+@common
+def command(**values: Any) -> int:
+    """Signature, IR version, opsets, operators, parameters and MACs of FILE.
+
+    A TorchScript file's graph and code are printed; an ONNX file's nodes with --nodes.
+    """
+    output = output_of("inspect", values)
+    from assay.run.inspection import inspect_file
+
+    found = inspect_file(values["file"], nodes=values["nodes"])
+    for line in found.lines:
+        output.say(line)
+    output.result(extra={"inspect": found.data})
+    return 0

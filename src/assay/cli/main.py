@@ -1,0 +1,124 @@
+"""The command line.  A verb's module is imported only when that verb is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from assay._version import __version__
+from assay.core.table import load
+
+VERBS: dict[str, str] = {
+    "run": "assay.cli.run:command",
+    "export": "assay.cli.export:command",
+    "inspect": "assay.cli.inspect:command",
+    "build": "assay.cli.build:command",
+    "verify": "assay.cli.verify:command",
+    "evaluate": "assay.cli.evaluate:command",
+    "bench": "assay.cli.bench:command",
+    "gate": "assay.cli.gate:command",
+    "report": "assay.cli.report:command",
+    "pack": "assay.cli.pack:command",
+    "check": "assay.cli.check:command",
+    "doctor": "assay.cli.doctor:command",
+    "engines": "assay.cli.engines:command",
+    "models": "assay.cli.models:command",
+}
+
+SUMMARIES: dict[str, str] = {
+    "run": "the main job: export, build, prove, measure, choose, judge, report and pack",
+    "export": "a PyTorch model to ONNX, checked and compared",
+    "inspect": "what is in a model file: signature, operators, parameters, MACs",
+    "build": "an engine file from an ONNX file",
+    "verify": "is CANDIDATE the same model as REF?  Output by output",
+    "evaluate": "accuracy on a dataset, every prediction kept",
+    "bench": "latency and throughput by batch size",
+    "gate": "judge a run by a policy; the exit code says it",
+    "report": "write a run's report again",
+    "pack": "copy a run's bundle to where it is wanted",
+    "check": "recompute a bundle's digests and re-run its golden outputs",
+    "doctor": "what works here, what is missing, and the command that installs it",
+    "engines": "the engines and what each can do on this machine",
+    "models": "model names that can be typed",
+}
+
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("The whole job", ("run",)),
+    ("Its steps", ("export", "inspect", "build", "verify", "evaluate", "bench")),
+    ("Its results", ("gate", "report", "pack", "check")),
+    ("This machine", ("doctor", "engines", "models")),
+)
+
+
+class Verbs(click.Group):
+    """Looks verbs up in the table; help is written from the summaries without importing anything."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = load(VERBS[cmd_name])
+        command.name = cmd_name
+        command.short_help = SUMMARIES[cmd_name]
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from assay.core.errors import suggest
+
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = suggest(args[0], VERBS)
+            hint = f"; did you mean {' or '.join(near)}?" if near else "; see assay --help"
+            raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in GROUPS:
+            with formatter.section(title):
+                formatter.write_dl([(name, SUMMARIES[name]) for name in names])
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 passed, 1 a limit was missed, 2 bad input, 3 not available here, 4 failure, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="assay")
+def root() -> None:
+    """Takes a PyTorch model to a deployable inference engine, and proves it.
+
+    \b
+    assay run timm:resnet18 --data imagenet/val
+    assay run net.py:my_net --weights net.pt --data digits
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code (INTERFACE.md, "Exit codes")."""
+    sys.exit(run_cli(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run_cli(arguments: list[str]) -> int:
+    """Run the command line and return its exit code; no traceback reaches the user without ``--debug``."""
+    from assay.cli.failures import report_failure
+
+    debug = "--debug" in arguments
+    try:
+        result: Any = root.main(args=arguments, prog_name="assay", standalone_mode=False)
+    except Exception as error:
+        if debug and not isinstance(error, click.exceptions.ClickException | click.exceptions.Abort):
+            raise
+        return report_failure(error, arguments)
+    except KeyboardInterrupt as error:
+        return report_failure(error, arguments)
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""``assay models``: model names that can be typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.cli.options import common, output_of
+from assay.core.errors import BadInput
+
+
+@click.command()
+@click.argument("pattern", default="*")
+@click.option(
+    "--from",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.py",
+    help="Also list what this file registers.",
+)
+@common
+def command(**values: Any) -> int:
+    """Names matching PATTERN: timm:convnextv2_*, torchvision:*, or registered names."""
+    output = output_of("models", values)
+    from assay.run.user_code import register_file
+    from assay.sources.registry import list_models
+
+    for file in values["files"]:
+        register_file(file)
+    pattern = values["pattern"]
+    patterns = ("timm:*", "torchvision:*", "*") if pattern == "*" else (pattern,)
+    names = [n for p in patterns for n in list_models(p)]
+    if not names:
+        raise BadInput(f"no model name matches {pattern!r}", remedy="assay models 'timm:resnet*'")
+    for name in dict.fromkeys(names):
+        output.say(name)
+    output.result(extra={"models": list(dict.fromkeys(names))})
+    return 0

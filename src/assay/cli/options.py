@@ -1,0 +1,178 @@
+"""Options that several verbs share, and how their texts become types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from assay.cli.output import Output
+from assay.core.engine import PRECISIONS
+from assay.core.errors import BadInput, UnknownName
+from assay.core.shapes import ShapeSpec, parse_range, parse_shape
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def common(function: F) -> F:
+    """``--json [FILE]``, ``--quiet``, ``--debug``: on every verb."""
+    options = [
+        click.option(
+            "--json",
+            "json_to",
+            is_flag=False,
+            flag_value="-",
+            default=None,
+            metavar="[FILE]",
+            help="Machine-readable result to FILE, or alone on stdout.",
+        ),
+        click.option("--quiet", is_flag=True, help="Only the result."),
+        click.option("--debug", is_flag=True, help="Show Python tracebacks."),
+    ]
+    return _apply(function, options)
+
+
+def model_options(function: F) -> F:
+    """How a MODEL gets its weights and shapes."""
+    options = [
+        click.option("--weights", metavar="FILE|URL", help="Weights for a MODEL that is code."),
+        click.option("--arch", metavar="MODEL", help="The architecture a checkpoint FILE is for."),
+        click.option("--md5", metavar="HEX", help="Expected digest of the weights."),
+        click.option("--sha256", metavar="HEX", help="Expected digest of the weights."),
+        click.option("--trust", is_flag=True, help="Open files that run code (pickles, downloaded code)."),
+        click.option("--no-strict", is_flag=True, help="Accept missing and unexpected weights."),
+        click.option(
+            "--shape",
+            "shapes",
+            multiple=True,
+            metavar="SHAPE",
+            help="One per input: x:1x3x224x224, tokens:batchx12:int64, …",
+        ),
+        click.option("--range", "ranges", multiple=True, metavar="NAME:LOW..HIGH", help="Values of drawn inputs."),
+        click.option("--seed", type=int, default=0, show_default=True),
+    ]
+    return _apply(function, options)
+
+
+def export_options(function: F) -> F:
+    """How ONNX is made."""
+    options = [
+        click.option("--exporter", default="auto", show_default=True, metavar="auto|dynamo|torchscript"),
+        click.option("--opset", type=int, help="The opset to reach; not reaching it is an error."),
+        click.option("--input-names", metavar="A,B", help="Such as INPUT__0."),
+        click.option("--output-names", metavar="A,B", help="Such as OUTPUT__0."),
+        click.option("--no-params", is_flag=True, help="Leave the weights out of the file."),
+        click.option("--no-constant-folding", is_flag=True),
+        click.option(
+            "--simplify",
+            "passes",
+            default="onnxslim",
+            show_default=True,
+            metavar="PASS,…|none",
+            help="Simplification passes, each checked and rolled back if it changes outputs.",
+        ),
+        click.option(
+            "--custom-op", type=click.Path(path_type=Path), metavar="FILE.py", help="Translations of torch operators."
+        ),
+    ]
+    return _apply(function, options)
+
+
+def _apply(function: F, options: list[Callable[[Any], Any]]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True)
+class SourceArguments:
+    """The texts of ``model_options``, and what they become."""
+
+    values: dict[str, Any]
+
+    @property
+    def shapes(self) -> tuple[ShapeSpec, ...]:
+        return tuple(parse_shape(t) for t in self.values["shapes"])
+
+    @property
+    def ranges(self) -> tuple[tuple[str, float, float], ...]:
+        return tuple(parse_range(t) for t in self.values["ranges"])
+
+    def source(self, out_dir: Path) -> Any:
+        from assay.sources import SourceOptions
+
+        v = self.values
+        return SourceOptions(
+            out_dir=out_dir,
+            weights=v["weights"],
+            arch=v["arch"],
+            md5=v["md5"],
+            sha256=v["sha256"],
+            trust=v["trust"],
+            strict=not v["no_strict"],
+            seed=v["seed"],
+            shapes=self.shapes,
+        )
+
+    def export(self, batch: int | str = "dynamic") -> Any:
+        from assay.export.options import ExportOptions
+
+        v = self.values
+        return ExportOptions(
+            exporter=v.get("exporter", "auto"),
+            opset=v.get("opset"),
+            batch=batch,
+            shapes=self.shapes,
+            input_names=words(v.get("input_names")),
+            output_names=words(v.get("output_names")),
+            params=not v.get("no_params", False),
+            constant_folding=not v.get("no_constant_folding", False),
+            passes=() if v.get("passes", "onnxslim") == "none" else words(v.get("passes", "onnxslim")),
+            custom_ops=v.get("custom_op"),
+            seed=v["seed"],
+            ranges=self.ranges,
+        )
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """``"a, b"`` -> ``("a", "b")``; None -> ()."""
+    return tuple(w.strip() for w in (text or "").split(",") if w.strip())
+
+
+def precisions(text: str | None) -> tuple[str, ...] | None:
+    """None stays None ("all available").  Raises UnknownName with near names."""
+    if text is None:
+        return None
+    names = words(text)
+    for name in names:
+        if name not in PRECISIONS:
+            raise UnknownName("precision", name, PRECISIONS)
+    return names or None
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """``"1,4,8"`` -> (1, 4, 8).  Raises BadInput."""
+    try:
+        found = tuple(dict.fromkeys(int(w) for w in words(text)))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 1:
+        raise BadInput(f"{text!r} is not a list of batch sizes", remedy="--batch 1,4,8")
+    return found
+
+
+def output_of(verb: str, values: dict[str, Any]) -> Output:
+    """The Output for the common options, which are taken out of ``values``."""
+    values.pop("debug", None)
+    return Output(verb, values.pop("json_to"), values.pop("quiet"))
+
+
+def command_line(verb: str) -> str:
+    """The command as it was typed, for reports."""
+    import shlex
+    import sys
+
+    return shlex.join(["assay", *sys.argv[1:]]) if sys.argv[1:2] == [verb] else f"assay {verb}"

@@ -1,0 +1,79 @@
+"""Where a verb's words go: people on stdout, or JSON on stdout and people on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.core.record import Record
+from assay.core.verdict import Verdict
+from assay.run.folder import write_text
+
+
+@dataclass
+class Output:
+    """``json_to`` is None (no JSON), ``"-"`` (stdout carries JSON alone) or a file."""
+
+    verb: str
+    json_to: str | None = None
+    quiet: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def people_on_stderr(self) -> bool:
+        return self.json_to == "-"
+
+    def say(self, text: str = "") -> None:
+        """A line of the result."""
+        if not (self.quiet and self.people_on_stderr):
+            click.echo(text, err=self.people_on_stderr)
+
+    def note(self, text: str) -> None:
+        """A line about how it goes; ``--quiet`` silences it."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        if not self.quiet:
+            click.echo(f"warning: {text}", err=True)
+
+    def show(self, renderable: Any) -> None:
+        """A rich table or panel: as wide as the terminal, or 120 columns in a pipe."""
+        from rich.console import Console
+
+        stream = sys.stderr if self.people_on_stderr else sys.stdout
+        console = Console(file=stream, width=None if stream.isatty() else 120, highlight=False)
+        console.print(renderable)
+
+    def result(
+        self,
+        *,
+        records: Sequence[Record] = (),
+        verdict: Verdict | None = None,
+        best: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Write the machine-readable result where ``--json`` asked for it."""
+        if self.json_to is None:
+            return
+        value = {
+            "schema": "assay.result/1",
+            "verb": self.verb,
+            "records": [r.to_json() for r in records],
+            "verdict": verdict.to_json() if verdict else None,
+            "best": best,
+            "warnings": self.warnings,
+            **(extra or {}),
+        }
+        text = json.dumps(value, indent=2, default=str)
+        if self.json_to == "-":
+            click.echo(text)
+        else:
+            write_text(Path(self.json_to), text + "\n")

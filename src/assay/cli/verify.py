@@ -1,0 +1,67 @@
+"""``assay verify``: is CANDIDATE the same model as REF?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.cli.options import SourceArguments, common, model_options, output_of, precisions, sizes
+from assay.core.compare import Measures
+from assay.core.errors import BadInput
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("candidate")
+@click.option("--data", metavar="DATA", help="Compare on these samples; without: seeded inputs from the signature.")
+@click.option("--engine", "engine_name", help="Run CANDIDATE on this engine; default: the one its file is for.")
+@click.option("--precision", default="fp32", show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--batch", "--batches", "batch", default="1,2,8", show_default=True, metavar="N,…")
+@click.option("--samples", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--atol", type=float, help="Judge by |c-r| <= atol + rtol*|r| instead of the format's tolerance.")
+@click.option("--rtol", type=float)
+@model_options
+@common
+def command(**values: Any) -> int:
+    """Compare CANDIDATE with REF output by output, by name, at every batch size."""
+    output = output_of("verify", values)
+    from assay.cli.progress import progress_for
+    from assay.run.compare_two import Pair, compare_two
+
+    wanted = precisions(values["precision"])
+    if not wanted or len(wanted) != 1:
+        raise BadInput("verify compares one precision at a time", remedy="--precision bf16")
+    pair = Pair(
+        reference=values["ref"],
+        candidate=values["candidate"],
+        engine=values["engine_name"],
+        precision=wanted[0],
+        device=values["device"],
+        data=values["data"],
+        batches=sizes(values["batch"]),
+        samples=values["samples"],
+        atol=values["atol"],
+        rtol=values["rtol"],
+    )
+    found = compare_two(pair, SourceArguments(values).source(Path()), progress_for(output))
+    for batch, outputs in found.outputs.items():
+        for name, measures in outputs.items():
+            output.say(f"batch {batch}  {_line(name, measures)}")
+    for text in found.warnings:
+        output.warn(text)
+    output.say(f"{found.judged}: {found.text}")
+    for text in found.not_checked:
+        output.say(f"not checked: {text}")
+    output.result(records=[found.record], verdict=found.verdict)
+    return found.verdict.exit_code
+
+
+def _line(name: str, m: Measures) -> str:
+    agreement = "" if m.top1_agreement is None else f", top-1 agrees on {m.top1_agreement:.2%} of {m.rows}"
+    return (
+        f"{name}: max abs {m.max_abs:.3g}, mean abs {m.mean_abs:.3g}, max rel {m.max_rel:.3g}, "
+        f"cosine {m.cosine:.9f}, SNR {m.snr_db:.1f} dB{agreement}"
+    )

@@ -1,0 +1,164 @@
+"""The run folder: where every stage saves what it made, the moment it ends.
+
+``stages/NAME.json`` holds a stage's key, its result and the ids of the Records it wrote.  A stage
+whose key is unchanged is not run again; Records of superseded stages stay in ``records.jsonl``
+(it is append-only) but are no longer current.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from assay.core import clock
+from assay.core.artifact import Artifact, digest_files
+from assay.core.errors import BadInput, StorageFailed
+from assay.core.record import Record, RecordLog, read_records
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a finished stage left behind."""
+
+    key: str
+    result: Mapping[str, Any]
+    records: tuple[str, ...]
+
+
+class RunFolder:
+    """One run on disk.  Use as a context manager to write; one writer at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = RecordLog(path / "records.jsonl")
+        self.notes: list[str] = []
+        self._records: dict[str, Record] = {}
+        self._visited: list[str] = []
+
+    def __enter__(self) -> RunFolder:
+        self.log.__enter__()
+        try:
+            for name in ("stages", "samples", "artifacts"):
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            self.log.__exit__()
+            raise StorageFailed(f"cannot write in {self.path}: {error.strerror}") from error
+        if self.log.path.exists():
+            records, self.notes = read_records(self.log.path)
+            self._records = {r.id: r for r in records}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.log.__exit__()
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    def append(self, record: Record) -> Record:
+        self._records[record.id] = self.log.append(record)
+        return record
+
+    def finished(self, stage: str, key: str) -> Saved | None:
+        """What ``stage`` left under ``key``; None when it never ended, its key changed or its files are gone."""
+        self._visit(stage)
+        saved = self._read(stage)
+        if saved is None or saved.key != key or any(r not in self._records for r in saved.records):
+            return None
+        return saved if self._files_whole(saved.result) else None
+
+    def save(self, stage: str, key: str, result: Mapping[str, Any], records: Iterable[Record]) -> Saved:
+        """Append ``records``, then mark the stage as ended.  Killed in between, the stage runs again."""
+        self._visit(stage)
+        ids = tuple(self.append(r).id for r in records)
+        saved = Saved(key, result, ids)
+        write_json(self._stage_file(stage), {"key": key, "result": result, "records": list(ids)})
+        return saved
+
+    def current(self) -> list[Record]:
+        """The Records of the stages of this run, in the order of the stages."""
+        found = [r for stage in self._visited for r in self._ids(stage)]
+        return [self._records[i] for i in dict.fromkeys(found) if i in self._records]
+
+    def records_of(self, saved: Saved) -> list[Record]:
+        return [self._records[i] for i in saved.records]
+
+    def _ids(self, stage: str) -> Sequence[str]:
+        saved = self._read(stage)
+        return saved.records if saved else ()
+
+    def _visit(self, stage: str) -> None:
+        if stage not in self._visited:
+            self._visited.append(stage)
+
+    def _stage_file(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+    def _read(self, stage: str) -> Saved | None:
+        try:
+            data = json.loads(self._stage_file(stage).read_text(encoding="utf-8"))
+            return Saved(data["key"], data["result"], tuple(data["records"]))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _files_whole(self, result: Mapping[str, Any]) -> bool:
+        """Whether every Artifact a stage made is still there, unchanged."""
+        made = result.get("artifact")
+        if not made:
+            return True
+        artifact = Artifact.from_json(made, self.path)
+        try:
+            return digest_files((artifact.path, *artifact.companions)) == artifact.sha256
+        except OSError:
+            return False
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write to a temporary name, flush to disk, rename.  Raises StorageFailed."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def default_folder(name: str, now: datetime | None = None) -> Path:
+    """``runs/NAME-YYYYMMDD-HHMMSS`` with a name that is safe as a file name."""
+    moment = now or clock.current().wall()
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._") or "model"
+    return Path("runs") / f"{safe}-{moment:%Y%m%d-%H%M%S}"
+
+
+def load_run(path: Path) -> tuple[list[Record], dict[str, Any]]:
+    """The current Records of a finished (or partial) run and its ``run.json``.
+
+    Raises BadInput when ``path`` is not a run folder.
+    """
+    file = path / "run.json"
+    if not file.is_file():
+        raise BadInput(
+            f"{path} is not a run folder (it has no run.json)", remedy="give the folder that assay run wrote"
+        )
+    about = json.loads(file.read_text(encoding="utf-8"))
+    records, _ = read_records(path / "records.jsonl")
+    wanted = about.get("records")
+    if wanted is not None:
+        by_id = {r.id: r for r in records}
+        records = [by_id[i] for i in wanted if i in by_id]
+    return records, about

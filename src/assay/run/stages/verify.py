@@ -1,0 +1,92 @@
+"""Stage: is a candidate the same model as the reference, and did it run as asked?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.core.engine import Candidate
+from assay.core.errors import AssayError, WrongPrecision
+from assay.core.record import Record
+from assay.core.sample import digest
+from assay.judge.tolerance import judge_numeric, tolerance
+from assay.measure.numerics import compare_sessions
+from assay.run.context import Context, Data, Exported, batched
+from assay.run.keys import stage_key
+from assay.run.opening import open_candidate
+from assay.run.request import VERIFY_BATCHES
+
+
+def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Candidate, data: Data) -> Record:
+    """Compare on real samples at every batch size; attest precision and provider."""
+    rows = list(data.samples(ctx.request.effort.verify_samples))
+    batches = tuple(sorted({*VERIFY_BATCHES, *ctx.request.batches}))
+    key = stage_key(
+        "verify", ctx.environment, reference.digest, candidate.digest, digest(rows), batches, exported.depth
+    )
+    stage = f"verify-{candidate.engine}-{candidate.options.precision}"
+    ctx.progress.stage("verify", candidate.label)
+    saved = ctx.folder.finished(stage, key)
+    if saved is None:
+        conditions = {
+            "reference": f"{reference.engine} {reference.options.precision}",
+            "reference_candidate": reference.digest,
+            "batches": list(batches),
+            "samples": len(rows),
+            "samples_sha256": digest(rows),
+            "data": data.name,
+            "real_data": data.real,
+        }
+        feeds = {b: batched(rows, b, exported.signature) for b in batches}
+        record = _verify(ctx, exported, (reference, candidate), feeds, conditions)
+        saved = ctx.folder.save(stage, key, {}, [record])
+    record = ctx.folder.records_of(saved)[0]
+    ctx.progress.done(record.reason or str(record.details["class"]))
+    for text in record.warnings:
+        ctx.warn(f"{candidate.label}: {text}")
+    return record
+
+
+def _verify(
+    ctx: Context,
+    exported: Exported,
+    pair: tuple[Candidate, Candidate],
+    feeds: Mapping[int, Any],
+    conditions: Mapping[str, Any],
+) -> Record:
+    reference, candidate = pair
+    subject = candidate.subject(ctx.model.name)
+    try:
+        with open_candidate(reference) as first, open_candidate(candidate) as second:
+            attestation = second.attest()
+            warnings = attestation.check(None, candidate.options.precision)
+            result = compare_sessions(first, second, feeds)
+    except AssayError as error:
+        kind = "ran in another precision than asked" if isinstance(error, WrongPrecision) else "could not be compared"
+        return Record(
+            "verify",
+            subject,
+            status="failed",
+            reason=f"{kind}: {error.message}",
+            conditions=conditions,
+            environment=ctx.environment,
+        )
+    allowed = tolerance(candidate.options.precision, exported.depth)
+    judged = judge_numeric(result, allowed)
+    return Record(
+        "verify",
+        subject,
+        figures=result.figures(),
+        conditions=conditions,
+        environment=ctx.environment,
+        warnings=(*warnings, *result.warnings),
+        details={
+            "class": "within tolerance" if judged.state == "passed" else "outside tolerance",
+            "judged": judged.to_json(),
+            "tolerance": allowed.to_json(),
+            "outputs": result.to_json(),
+            "failures": list(result.failures),
+            "not_checked": list(result.not_checked),
+            "attestation": attestation.to_json(),
+        },
+    )
