@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assay._version import __version__
 
 if TYPE_CHECKING:
-    from assay.api import Best, Run, engines, export_onnx, open, run, transform  # noqa: A004 - as INTERFACE.md has it
+    from assay.api import Best, Run, export_onnx, list_engines, open, run, transform  # noqa: A004
     from assay.core.errors import AssayError
     from assay.judge.policy import Policy
     from assay.sources.registry import create_model, list_models, register_model
@@ -24,8 +24,8 @@ _PUBLIC = {
     "Policy": "assay.judge.policy",
     "Run": "assay.api",
     "create_model": "assay.sources.registry",
-    "engines": "assay.api",
     "export_onnx": "assay.api",
+    "list_engines": "assay.api",
     "list_models": "assay.sources.registry",
     "open": "assay.api",
     "register_model": "assay.sources.registry",
@@ -40,8 +40,8 @@ __all__ = [
     "Run",
     "__version__",
     "create_model",
-    "engines",
     "export_onnx",
+    "list_engines",
     "list_models",
     "open",
     "register_model",

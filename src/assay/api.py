@@ -184,7 +184,7 @@ def export_onnx(module: Any, path: str | Path, *, example: Any, **options: Any) 
             runner.close()
 
 
-def engines() -> dict[str, Sequence[str]]:
+def list_engines() -> dict[str, Sequence[str]]:
     """The engines, and the precisions each can run on this machine's CPU."""
     from assay.engines import ENGINES
 

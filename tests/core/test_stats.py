@@ -190,3 +190,45 @@ def test_t_quantile_against_scipy(degrees):
     for p in (0.5, 0.8, 0.975, 0.995):
         assert stats.t_quantile(p, degrees) == pytest.approx(scipy.t.ppf(p, degrees), rel=2e-3, abs=1e-9)
         assert stats.t_quantile(1 - p, degrees) == pytest.approx(-stats.t_quantile(p, degrees))
+
+
+def test_tangos_interval_as_published():
+    """Airway hyper-responsiveness, Bentur et al. (2009): 1, 1, 7, 12 of 21 children (Fagerland, Lydersen and Laake,
+    *Statistics in Medicine* 33, 2014, give −0.517 to −0.026)."""
+    found = stats.paired_score_interval(1, 7, 21)
+    assert found.value == pytest.approx(-6 / 21)
+    assert (round(found.low, 3), round(found.high, 3)) == (-0.517, -0.026)
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "n"), [(1, 7, 21), (40, 20, 160), (0, 1, 44), (6, 16, 161), (150, 86, 1600), (3, 0, 9)]
+)
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_tangos_interval_ends_at_the_roots_of_its_quartic(b, c, n, confidence):
+    """Yang, Sun and Hardin (*Statistics in Medicine* 32, 2013) give the ends as roots of a polynomial."""
+    g = stats.normal_quantile(0.5 + confidence / 2) ** 2
+    d = b - c
+    polynomial = [
+        n**2 * (n / g + 1) ** 2,
+        -n * d * (n / g + 1) * (4 * n / g + 1),
+        2 * n * d**2 * (3 * n / g + 2) / g - n**2 * ((b + c) / g + 1),
+        n * d * (2 * (b + c) / g + 1) - d**3 * (4 * n / g + 1) / g,
+        d**2 * (d**2 / g - (b + c)) / g,
+    ]
+    roots = [r.real for r in np.roots(polynomial) if abs(r.imag) < 1e-9]
+    found = stats.paired_score_interval(b, c, n, confidence)
+    for end in (found.low, found.high):
+        assert min(abs(end - r) for r in roots) < 1e-6
+    assert found.low < found.value < found.high
+
+
+def test_tangos_interval_mirrors_and_covers_zero_discordance():
+    one, other = stats.paired_score_interval(9, 4, 50), stats.paired_score_interval(4, 9, 50)
+    assert one.low == pytest.approx(-other.high)
+    assert one.high == pytest.approx(-other.low)
+    none = stats.paired_score_interval(0, 0, 100)
+    z2 = stats.normal_quantile(0.975) ** 2
+    assert (none.low, none.high) == (pytest.approx(-z2 / (100 + z2)), pytest.approx(z2 / (100 + z2)))
+    for counts in ((0, 0, 0), (3, 3, 5), (-1, 0, 5)):
+        with pytest.raises(ValueError):
+            stats.paired_score_interval(*counts)

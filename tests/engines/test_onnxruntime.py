@@ -263,3 +263,44 @@ def test_a_library_error_is_one_line(tmp_path: Path) -> None:
             session.run({"x": np.ones((3, 3), np.float32)})
         assert "\n" not in str(told.value)
         assert session.run({"x": np.ones((2, 3), np.float32)})["y"].shape == (2, 3)
+
+
+def test_a_provider_by_name(tmp_path: Path) -> None:
+    artifact = models.conv(tmp_path / "conv.onnx")
+    engine = OnnxRuntimeEngine()
+    named = OpenOptions(provider_options=(("provider", "cpu"),))
+    with engine.open(artifact, named) as session:
+        attestation = session.attest()
+        assert attestation.share("CPUExecutionProvider", "fp32") == 1
+        assert "on CPUExecutionProvider" in attestation.how
+    for name, error, said in (
+        ("tensorrt", BadInput, "runs on cuda"),
+        ("openvino", NotAvailable, "has no OpenVINOExecutionProvider"),
+        ("cpuu", BadInput, "no provider"),
+    ):
+        with pytest.raises(error, match=said):
+            engine.open(artifact, OpenOptions(provider_options=(("provider", name),)))
+    assert "onnxruntime-cann" in (engine.unavailable("npu") or "")
+
+
+def test_buckets_need_a_batch_dim_with_a_name(tmp_path: Path) -> None:
+    from assay.graph.signature import read_signature, store_batch_axes, with_batch_axes
+
+    node = helper.make_node("Relu", ["x"], ["y"])
+    values = (
+        [models.value("x", TensorProto.FLOAT, [None, 3])],
+        [models.value("y", TensorProto.FLOAT, [None, 3])],
+    )
+    unnamed = models.save(tmp_path / "unnamed.onnx", [node], values)
+    model = onnx.load(str(unnamed.path))
+    store_batch_axes(model, with_batch_axes(read_signature(unnamed.path), {"x": 0, "y": 0}))
+    onnx.save(model, str(unnamed.path))
+    with pytest.raises(NotAvailable, match="no name"):
+        OnnxRuntimeEngine().open(unnamed, OpenOptions(buckets=(1, 2)))
+    fixed = (
+        [models.value("x", TensorProto.FLOAT, [2, 3])],
+        [models.value("y", TensorProto.FLOAT, [2, 3])],
+    )
+    static = models.save(tmp_path / "static.onnx", [node], fixed)
+    with pytest.raises(BadInput, match="batch size 2"):
+        OnnxRuntimeEngine().open(static, OpenOptions(buckets=(1, 2)))

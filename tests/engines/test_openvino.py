@@ -216,3 +216,27 @@ def test_importing_the_library_tells_nobody() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_hints_decide_requests(tmp_path: Path) -> None:
+    """The library's own choice of streams for a hint; as many requests as it then calls optimal."""
+    artifact = models.conv(tmp_path / "conv.onnx")
+    x = {"x": np.random.default_rng(0).random((2, 2, 6, 6), dtype=np.float32)}
+    found = {}
+    for hint in ("LATENCY", "THROUGHPUT"):
+        options = OpenOptions(provider_options=(("PERFORMANCE_HINT", hint),))
+        with OpenVinoEngine().open(artifact, options) as session:
+            found[hint] = session.run(x)["y"]
+            assert session.parallelism >= 1
+            assert session.attest().share(None, "fp32") == 1
+    np.testing.assert_allclose(found["LATENCY"], found["THROUGHPUT"], rtol=1e-5, atol=1e-6)
+
+
+def test_buckets_are_compiled_with_fixed_shapes(tmp_path: Path) -> None:
+    artifact = models.conv(tmp_path / "conv.onnx")
+    with OpenVinoEngine().open(artifact, OpenOptions(buckets=(1, 4), streams=2)) as session:
+        assert session.buckets == (1, 4) and session.parallelism == 2
+        assert session.prove({"x": np.random.default_rng(0).random((4, 2, 6, 6), dtype=np.float32)}).padding_is_harmless
+    fixed = OpenVinoEngine().build(artifact, BuildOptions(batch=4), tmp_path / "fixed")
+    with pytest.raises(BadInput, match="batch size 4"):
+        OpenVinoEngine().open(fixed, OpenOptions(buckets=(1, 4)))

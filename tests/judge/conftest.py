@@ -28,7 +28,7 @@ class Evidence:
             "details": {
                 "outputs": outputs,
                 "tolerance": {"max_relative_rms": limit, "source": "a reason"},
-                "class": "within tolerance" if rms <= limit else "outside tolerance",
+                "class": "within format cost" if rms <= limit else "wrong",
                 "failures": list(failures),
                 "attestation": {"shares": [{"provider": "cpu", "precision": "fp32", "share": 1.0}], "how": "test"},
             },

@@ -84,10 +84,10 @@ def test_a_record_without_a_tolerance_is_no_proof(one):
     assert reason(gate(one, [record]), "numeric").state == "failed"
 
 
-def test_an_outcome_outside_tolerance_is_believed(one):
+def test_a_class_that_is_not_accepted_is_believed(one):
     record = one.verify()
-    record = replace(record, details={**record.details, "class": "outside tolerance", "judged": {"text": "too far"}})
-    assert reason(gate(one, [record]), "numeric").text == "too far"
+    record = replace(record, details={**record.details, "class": "wrong", "judged": {"text": "too far"}})
+    assert reason(gate(one, [record]), "numeric").text == "wrong: too far"
 
 
 @pytest.mark.parametrize(

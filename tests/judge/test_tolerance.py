@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from assay.core.compare import compare
 from assay.core.engine import PRECISIONS
 from assay.core.errors import BadInput, UnknownName
-from assay.judge.tolerance import CEILING, elementwise, judge_numeric, tolerance
+from assay.judge.tolerance import CEILING, asked_for, elementwise, judge_numeric, parse_limits, tolerance
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def test_nothing_passes_vacuously(result, said, limit):
 
 @pytest.mark.parametrize(
     ("atol", "rtol", "state"),
-    [(0.2, 0.0, "passed"), (0.05, 0.0, "failed"), (0.0, 0.2, "passed"), (0.05, 0.05, "failed")],
+    [(0.2, 0.0, "passed"), (0.05, 0.0, "failed"), (0.0, 0.2, "passed"), (0.05, 0.04, "failed"), (0.06, 0.05, "passed")],
 )
 def test_elementwise(atol, rtol, state):
     reference = np.array([[1.0, 1.0]])
@@ -110,12 +110,45 @@ def test_elementwise(atol, rtol, state):
     assert judge_numeric(result_of(reference, candidate), elementwise(atol, rtol)).state == state
 
 
-@given(st.lists(st.tuples(st.floats(-10, 10), st.floats(-0.1, 0.1)), min_size=1, max_size=20), st.floats(0, 0.2))
-def test_what_passes_elementwise_is_close_to_numpy_too(pairs, limit):
+@given(
+    st.lists(st.tuples(st.floats(-10, 10), st.floats(-0.1, 0.1)), min_size=1, max_size=20),
+    st.floats(0, 0.2),
+    st.floats(0, 0.2),
+)
+def test_elementwise_is_numpys_allclose(pairs, atol, rtol):
     reference = np.array([[r for r, _ in pairs]])
     candidate = np.array([[r + e for r, e in pairs]])
-    if judge_numeric(result_of(reference, candidate), elementwise(limit, limit)).state == "passed":
-        assert np.allclose(candidate, reference, atol=limit + 1e-6, rtol=limit)
+    state = judge_numeric(result_of(reference, candidate), elementwise(atol, rtol)).state
+    if np.allclose(candidate, reference, atol=max(0, atol - 1e-9), rtol=rtol):
+        assert state == "passed" or not np.allclose(candidate, reference, atol=atol, rtol=rtol)
+    if state == "passed":
+        assert np.allclose(candidate, reference, atol=atol + 1e-9, rtol=rtol)
+
+
+def test_limits_per_output():
+    assert parse_limits("1e-5 out0:1e-4,a:b:2") == (1e-5, {"out0": 1e-4, "a:b": 2.0})
+    assert parse_limits("") == (None, {})
+    for bad in ("x", "1 2", "a:1 a:2", "a:"):
+        with pytest.raises(BadInput):
+            parse_limits(bad)
+    limit = asked_for("1e-3 y:0.2", None, ("y", "z"))
+    assert limit.per_output == {"y": (0.2, 0.0)}
+    assert judge_numeric(result_of(np.ones((1, 2)), np.full((1, 2), 1.1)), limit).state == "passed"
+    assert (
+        judge_numeric(result_of(np.ones((1, 2)), np.full((1, 2), 1.1)), asked_for("1e-3", "0.05", ("y",))).state
+        == "failed"
+    )
+    assert asked_for(None, None, ("y",)) is None
+    with pytest.raises(UnknownName, match="q"):
+        asked_for("q:1", None, ("y",))
+
+
+def test_the_limits_of_seed_four():
+    """rtol=1e-4, atol=9e-4: neither alone is met here, together they are."""
+    reference, candidate = np.array([[10.0, 0.0]]), np.array([[10.0018, 0.0008]])
+    assert judge_numeric(result_of(reference, candidate), asked_for("9e-4", "1e-4", ("y",))).state == "passed"
+    candidate[0, 0] = 10.002
+    assert judge_numeric(result_of(reference, candidate), asked_for("9e-4", "1e-4", ("y",))).state == "failed"
 
 
 # ------------------------------------------------------------------------------------------------ real engines

@@ -157,7 +157,7 @@ def test_terminal_and_plain_say_what_the_verdict_says(report):
 
 def test_plain_lines_are_aligned(report):
     lines = plain.candidate_lines(report)
-    assert len(lines) == 8
+    assert len(lines) == 9 and lines[7] == "accuracy is top1"
     column = lines[0].index("accuracy")
     assert all(line[column - 2 : column] == "  " for line in lines[1:5])
     assert plain.key_value_lines({"a": 1, "long name": "x\ny"}) == ["a          1", "long name  x y"]

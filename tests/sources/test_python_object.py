@@ -46,12 +46,12 @@ def test_one_tensor(options) -> None:
     ("example", "expected"),
     [
         (np.zeros((1, 3), np.float32), ["input:batchx3:float32"]),
-        ((torch.zeros(4, 3), torch.zeros(4, 2)), ["input_0:batchx3:float32", "input_1:batchx2:float32"]),
+        ((torch.zeros(4, 3), torch.zeros(4, 2)), ["ids:batchx3:float32", "mask:batchx2:float32"]),
         (
             [torch.zeros(4, 3, dtype=torch.int64), np.ones((2,), np.float32)],
-            ["input_0:batchx3:int64", "input_1:2:float32"],
+            ["ids:batchx3:int64", "mask:2:float32"],
         ),
-        ((torch.zeros(4, 3), 2.0), ["input_0:batchx3:float32", "input_1:1:float64"]),
+        ((torch.zeros(4, 3), 2.0), ["ids:batchx3:float32", "mask:1:float64"]),
     ],
 )
 def test_tensors_arrays_and_tuples(options, example, expected: list[str]) -> None:

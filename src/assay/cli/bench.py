@@ -1,66 +1,161 @@
-"""``assay bench``: latency and throughput by batch size."""
+"""``assay bench``: latency, throughput, many clients, and arrivals at a rate, of one model or many."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions, sizes
+from assay.cli.bench_load import BATCHES, load_options, loadgen_of, press_of, refuse_strangers
+from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
+from assay.cli.output import Output
 from assay.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from assay.core.record import Record
+    from assay.run.bench_one import Bench
+
+SCENARIOS = ("latency", "offline", "clients", "server")
 
 
 @click.command()
-@click.argument("model")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL…")
 @click.option("--data", metavar="DATA", help="Real samples; without: drawn from the signature, and said so.")
-@click.option("--scenario", type=click.Choice(["latency", "offline"]), default="latency", show_default=True)
+@click.option("--scenario", type=click.Choice(SCENARIOS), default="latency", show_default=True)
 @click.option("--engine", "engine_name", help="Default: the one the file is for.")
 @click.option("--precision", default="fp32", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1))
-@click.option("--batch", "--batches", "batch", default="1,8", show_default=True, metavar="N,…")
-@click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, metavar="SECONDS"
-)
+@click.option("--format", "form", type=click.Choice(["table", "torchpipe"]), default="table", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep Records and raw values; resumes.")
+@click.option("--batch", "--batches", "batch", metavar="N,…|A:B:xK", help=f"Latency, offline; default {BATCHES}.")
+@click.option("--duration", type=float, metavar="SECONDS", help="Default: 3, for server 10.")
 @click.option(
     "--within",
     type=click.FloatRange(min=0),
     default=0.02,
     show_default=True,
-    help="Stop once the interval is this narrow.",
+    help="Latency, offline: stop once the interval is this narrow.",
 )
+@click.option("--noise-floor", is_flag=True, help="Measure MODEL against itself (A B B A): what differs is noise.")
+@load_options
 @model_options
 @common
 def command(**values: Any) -> int:
-    """Measure MODEL in a process of its own.  No accuracy is implied: the table says what was not checked."""
+    """Measure MODEL… in processes of their own.  No accuracy is implied: the table says what was not checked.
+
+    \b
+    assay bench timm:resnet18 --scenario offline --batch 1:256:x2
+    assay bench timm:resnet18 timm:resnet50 --scenario clients --clients 10 --format torchpipe
+    assay bench net.onnx --scenario server --find-rate --p99 15ms --max-batch 8
+    """
     output = output_of("bench", values)
     from assay.cli.progress import progress_for
-    from assay.present.figures import format_figure
-    from assay.run.bench_one import Bench, bench_one
+    from assay.run.bench_many import bench_many
+    from assay.run.bench_one import bench_one
+
+    asked = _asked(values)
+    source, progress = SourceArguments(values).source(Path()), progress_for(output)
+    models = values["models"]
+    single = len(models) == 1 and values["out"] is None and not set("*?[") & set(models[0].partition("?")[0])
+    records = (
+        bench_one(asked, source, progress) if single else bench_many(models, asked, source, progress, values["out"])
+    )
+    _show(output, records, values["form"], many=len({str(r.subject.get("model")) for r in records}) > 1)
+    curve = [
+        {"batch": r.conditions["batch"], "latency_s": r.value("latency.p50"), "throughput": r.value("throughput")}
+        for r in records
+        if r.status == "ok" and asked.scenario in ("latency", "offline") and not asked.noise_floor
+    ]
+    output.result(records=records, extra={"curve": curve} if curve else None)
+    return 0 if all(r.status == "ok" for r in records) else 4
+
+
+def _asked(values: dict[str, Any]) -> Bench:
+    """Everything about the load is checked here, before any model is opened."""
+    from assay.run.bench_one import Bench
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:
         raise BadInput("bench takes one precision at a time", remedy="--precision fp32")
-    asked = Bench(
-        model=values["model"],
+    scenario = values["scenario"]
+    refuse_strangers(values)
+    if values["form"] == "torchpipe" and scenario != "clients":
+        raise BadInput(f"torchpipe's table is about clients, not about {scenario}", remedy="--scenario clients")
+    duration_s = values["duration"]
+    if duration_s is not None and not duration_s > 0:
+        raise BadInput(f"a measurement lasts longer than {duration_s:g} s", remedy="--duration 3")
+    loadgen = loadgen_of(values)
+    return Bench(
+        model=values["models"][0],
         data=values["data"],
-        scenario=values["scenario"],
+        scenario=scenario,
         engine=values["engine_name"],
         precision=wanted[0],
         device=values["device"],
         threads=values["threads"],
-        batches=sizes(values["batch"]),
-        duration_s=values["duration"],
+        batches=_batches(values["batch"]),
+        duration_s=3.0 if duration_s is None else duration_s,
         within=values["within"],
+        press=None if loadgen else press_of(values),
+        noise_floor=values["noise_floor"],
+        loadgen=loadgen,
     )
-    records = bench_one(asked, SourceArguments(values).source(Path()), progress_for(output))
+
+
+def _batches(text: str | None) -> tuple[int, ...]:
+    from assay.cli.bench_load import counts
+
+    return counts(text or BATCHES, "batch sizes", "--batch 1,4,8")
+
+
+def _show(output: Output, records: Sequence[Record], form: str, many: bool) -> None:
+    if form == "torchpipe":
+        from assay._version import __version__
+        from assay.present.torchpipe import torchpipe_markdown
+
+        output.say(torchpipe_markdown(records, __version__).rstrip("\n"))
+    elif many or len(records) > 3:
+        _listing(output, records)
+    else:
+        for record in records:
+            _one(output, record)
     for record in records:
-        output.say(f"batch {record.conditions['batch']}  [{record.label or record.status}]  {record.reason or ''}")
-        for name, figure in record.figures.items():
-            output.say(f"  {name:<16} {format_figure(figure)}")
-        for text in record.warnings:
-            output.warn(text)
+        for text in record.warnings if form == "table" else ():
+            output.warn(f"{_case(record)}: {text}" if len(records) > 1 else text)
     output.say("not checked: accuracy and numerics (assay run or assay verify do)")
-    output.result(records=records)
-    return 0 if all(r.status == "ok" for r in records) else 4
+
+
+def _one(output: Output, record: Record) -> None:
+    from assay.present.figures import format_figure
+
+    output.say(f"{_case(record)}  [{record.label or record.status}]  {record.reason or ''}")
+    for name, figure in record.figures.items():
+        output.say(f"  {name:<19} {format_figure(figure)}")
+
+
+def _listing(output: Output, records: Sequence[Record]) -> None:
+    from assay.present.figures import format_figure
+    from assay.present.plain import listing_lines
+
+    headers = ("model", "load", "samples/s", "p50", "p99", "")
+    rows = []
+    for r in records:
+        figures = [format_figure(r.figures.get(n)) for n in ("throughput", "latency.p50", "latency.p99")]
+        cells = [*(f.replace(" samples/s", "") for f in figures), r.label or r.status]
+        rows.append((r.subject["model"], _case(r), *(cells if r.status == "ok" else ("", "", "", r.reason))))
+    for line in listing_lines(headers, rows):
+        output.say(line)
+
+
+def _case(record: Record) -> str:
+    conditions = record.conditions
+    if str(conditions.get("scenario")).startswith("loadgen"):
+        return str(conditions["scenario"])
+    if "clients" in conditions:
+        return f"{conditions['clients']} client{'s' if conditions['clients'] != 1 else ''}"
+    if "rate" in conditions:
+        return f"{conditions['rate']:.4g}/s"
+    return f"batch {conditions.get('batch')}"

@@ -23,7 +23,11 @@ def command(**values: Any) -> int:
         found = engine(name)
         for precision in found.precisions:
             why = found.unavailable(values["device"], precision)
-            rows.append({"engine": name, "precision": precision, "device": values["device"], "unavailable": why})
-            output.say(f"{name:<12} {precision:<5} {'works here' if why is None else why}")
+            row = {"engine": name, "precision": precision, "device": values["device"], "unavailable": why}
+            rows.append({**row, "status": getattr(found, "status", None)})
+            output.say(f"{name:<13} {precision:<5} {'works here' if why is None else why}")
+        status = getattr(found, "status", None)
+        if status:
+            output.say(f"{name:<13} {status}")
     output.result(extra={"engines": rows})
     return 0

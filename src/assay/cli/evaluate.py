@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
 from assay.core.errors import BadInput
+from assay.core.units import format_rate
+
+if TYPE_CHECKING:
+    from assay.cli.output import Output
+    from assay.run.evaluate_one import Evaluated
 
 
 @click.command()
@@ -22,7 +27,19 @@ from assay.core.errors import BadInput
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples.")
 @click.option("--preprocess", metavar="FILE.py:fn", help="Your own transform.")
 @click.option(
-    "-o", "--out", "out", type=click.Path(path_type=Path), metavar="FILE", help="Per-sample predictions (.jsonl.gz)."
+    "-o",
+    "--out",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE",
+    help="A folder for predictions and rates, resumed if it exists; or a FILE.jsonl.gz for the predictions alone.",
+)
+@click.option(
+    "--max-failures",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Samples that may fail (be unreadable, not fit) before it stops.",
 )
 @model_options
 @common
@@ -47,11 +64,36 @@ def command(**values: Any) -> int:
         limit=values["limit"],
         preprocess=values["preprocess"],
         out=values["out"],
+        max_failures=values["max_failures"],
     )
-    record = evaluate_one(asked, SourceArguments(values).source(Path()), progress_for(output))
+    found = evaluate_one(asked, SourceArguments(values).source(Path()), progress_for(output))
+    record = found.record
     for name, figure in record.figures.items():
         output.say(f"{name:<16} {format_figure(figure)}")
     counts = record.details["counts"]
     output.say(", ".join(f"{name} {count}" for name, count in counts.items()))
+    for failure in record.details["failures"]:
+        output.warn(f"{failure['id']}: {failure['reason']}")
+    for text in found.notes:
+        output.note(f"note: {text}")
+    _show_pipeline(output, found)
     output.result(records=[record])
     return 0
+
+
+def _show_pipeline(output: Output, found: Evaluated) -> None:
+    """Stage rates as the vendor's tool prints them, how busy each was, and what holds the rest back."""
+    from assay.pipeline import vendor_lines
+
+    if found.rates is None:
+        output.say("all samples were finished before; nothing was timed")
+        return
+    for line in vendor_lines(found.rates):
+        output.say(line)
+    busy = ", ".join(f"{name} {stage.utilisation:.0%}" for name, stage in found.rates.stages.items())
+    output.say(f"busy: {busy}; waiting for data {found.rates.starved:.0%}")
+    held = found.bottleneck
+    if held is not None:
+        halved = f"; twice as fast would give {format_rate(held.if_halved)} samples/s" if held.if_halved else ""
+        most = f", never more than {format_rate(held.at_most)}" if held.at_most else ""
+        output.say(f"bottleneck: {held.stage} ({held.why}{halved}{most})")

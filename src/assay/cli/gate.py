@@ -14,21 +14,51 @@ from assay.core.errors import BadInput
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--policy", type=click.Path(path_type=Path), required=True, metavar="FILE.toml")
+@click.option("--model", metavar="NAME", help="Rules between devices: this model alone.")
 @common
 def command(**values: Any) -> int:
-    """Judge the chosen configuration of RUN by another policy.  Exit code 0: passed, 1: not."""
+    """Judge the chosen configuration of RUN by another policy; rules between devices judge every Record at
+    or below RUN.  Exit code 0: passed, 1: not."""
     output = output_of("gate", values)
-    from assay.judge.gate import judge
+    from assay.core.verdict import combine
     from assay.judge.policy import Policy
     from assay.present.terminal import verdict_panel
-    from assay.run.folder import load_run
 
-    records, about = load_run(values["run"])
-    best = about.get("best")
-    if not best:
-        raise BadInput(f"no configuration was chosen in {values['run']}: there is nothing to judge")
-    verdict = judge(best["candidate"], records, Policy.load(values["policy"]))
-    output.say(f"{best['label']}, batch {best['batch']}")
+    policy = Policy.load(values["policy"])
+    parts = [_devices(values, policy)] if policy.speed_ratio else []
+    best: dict[str, Any] | None = None
+    records: list[Any] = [r for part in parts for r in part[1]]
+    if not parts or (values["run"] / "run.json").is_file():
+        verdict, records, best = _chosen(values["run"], policy, alone=not parts)
+        parts += [(verdict, records)] if verdict is not None else []
+    if best:
+        output.say(f"{best['label']}, batch {best['batch']}")
+    reasons = [reason for verdict, _ in parts for reason in verdict.reasons]
+    not_checked = [text for verdict, _ in parts for text in verdict.not_checked]
+    verdict = combine(reasons, list(dict.fromkeys(not_checked)), best["candidate"] if best else None)
     output.show(verdict_panel(verdict))
     output.result(records=records, verdict=verdict, best=best)
     return verdict.exit_code
+
+
+def _devices(values: dict[str, Any], policy: Any) -> tuple[Any, list[Any]]:
+    from assay.judge.device_rules import judge_devices
+    from assay.run.comparing import cases_of, load_runs
+
+    runs = load_runs([values["run"]])
+    cases = [c for c in cases_of(runs, "throughput") if values["model"] in (None, c.model)]
+    if values["model"] and not cases:
+        raise BadInput(f"no speed of a model named {values['model']!r} was measured in {values['run']}")
+    return judge_devices(cases, policy.speed_ratio), [r for run in runs for r in run.records]
+
+
+def _chosen(run: Path, policy: Any, alone: bool) -> tuple[Any, list[Any], dict[str, Any] | None]:
+    """The verdict on the run's chosen configuration; None where there is none and other rules were judged."""
+    from assay.judge.gate import judge
+    from assay.run.folder import load_run
+
+    records, about = load_run(run)
+    best = about.get("best")
+    if not best and alone:
+        raise BadInput(f"no configuration was chosen in {run}: there is nothing to judge")
+    return (judge(best["candidate"], records, policy) if best else None), records, best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,15 @@ from assay.core.errors import BadInput
 def command(**values: Any) -> int:
     """Write report.html, report.md and report.csv of RUN again; needs neither torch nor any engine."""
     output = output_of("report", values)
-    from assay.core.verdict import Verdict
-    from assay.run.folder import load_run
+    from assay.run.loaded import load_folder
     from assay.run.reporting import write_reports
 
-    folder = values["run"]
-    records, about = load_run(folder)
-    file = folder / "verdict.json"
-    if not file.is_file():
-        raise BadInput(f"{folder} has no verdict.json: the run did not finish", remedy=about.get("command"))
-    verdict = Verdict.from_json(json.loads(file.read_text(encoding="utf-8")))
-    for path in write_reports(folder, records, verdict, about):
+    run = load_folder(values["run"])
+    if run.verdict is None and not run.about.get("imported"):
+        raise BadInput(f"{run.path} has no verdict.json: the run did not finish", remedy=run.about.get("command"))
+    for note in run.notes:
+        output.warn(note)
+    for path in write_reports(run.path, run.records, run.verdict, run.about):
         output.say(str(path))
-    output.result(records=records, verdict=verdict, best=about.get("best"))
+    output.result(records=run.records, verdict=run.verdict, best=run.about.get("best"))
     return 0

@@ -4,7 +4,8 @@ Percentiles use the order statistic without interpolation.  Their intervals come
 binomial distribution of the number of observations below the true quantile (David and
 Nagaraja, *Order Statistics*, §7.1), evaluated at the *effective* sample size, since
 successive timings are correlated.  ``wilson`` is Wilson (1927); ``mcnemar_exact`` is the
-exact conditional test of McNemar (1947).
+exact conditional test of McNemar (1947); ``paired_score_interval`` is Tango, *Statistics in
+Medicine* 17 (1998).
 """
 
 from __future__ import annotations
@@ -178,6 +179,45 @@ def paired_drop(only_first: int, only_second: int, n: int, confidence: float = 0
     centre = (b - c) / total
     half = z * math.sqrt(b + c - (b - c) ** 2 / total) / total
     return Interval(drop, max(-1.0, centre - half), min(1.0, centre + half), confidence, n)
+
+
+def paired_score_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Interval:
+    """``p_first − p_second`` on the same n samples, with the score interval of Tango (1998): all differences that a
+    score test at this confidence does not reject.
+
+    ``only_first`` samples were right in the first alone, ``only_second`` in the second alone.  The first is
+    *not inferior* by a margin m where ``low > −m``; with a two-sided confidence of 95 % that is a one-sided
+    test at 2.5 %.  Raises ValueError for n = 0 and for counts that do not fit into n.
+    """
+    if n == 0:
+        raise ValueError("no samples")
+    if min(only_first, only_second) < 0 or only_first + only_second > n:
+        raise ValueError(f"{only_first} and {only_second} discordant samples among {n}")
+    z = normal_quantile(0.5 + confidence / 2)
+    drop = (only_first - only_second) / n
+
+    def bound(far: float, target: float) -> float:
+        """Where the score, which falls as the difference grows, is ``target``: between the estimate and ``far``."""
+        near = drop
+        for _ in range(200):
+            middle = (near + far) / 2
+            inside = abs(_paired_score(only_first, only_second, n, middle)) <= abs(target)
+            near, far = (middle, far) if inside else (near, middle)
+        return near
+
+    return Interval(drop, bound(-1.0, z), bound(1.0, -z), confidence, n)
+
+
+def _paired_score(b: int, c: int, n: int, difference: float) -> float:
+    """Tango's statistic for the hypothesis that the difference is ``difference``; 0 where it is the estimate."""
+    top = b - c - n * difference
+    if top == 0:
+        return 0.0
+    linear = (2 * n - b + c) * difference - b - c
+    # The likelihood's maximum for "right in the second alone", given the difference.
+    q = (math.sqrt(max(0.0, linear**2 + 8 * n * c * difference * (1 - difference))) - linear) / (4 * n)
+    variance = n * (2 * q + difference * (1 - difference))
+    return top / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, top)
 
 
 def ratio_interval(numerator: Interval, denominator: Interval) -> Interval:

@@ -71,7 +71,8 @@ class Clients:
             raise BadInput(f"a request has at least one row, not {self.request_batch}", remedy="--request-batch 1")
         if self.requests < self.clients:
             raise BadInput(
-                f"{self.total} samples in requests of {self.request_batch} do not give each of {self.clients} clients one",
+                f"{self.total} samples in requests of {self.request_batch} do not give each of "
+                f"{self.clients} clients one",
                 remedy=f"--total {max(10_000, 10 * self.clients * self.request_batch)}",
             )
 

@@ -15,7 +15,7 @@ from assay.core.errors import BadInput, UnknownName
 from assay.core.table import resolve
 from assay.core.transform import Transform
 from assay.data.context import ReaderContext
-from assay.data.feeding import samples
+from assay.data.feeding import preparer, samples
 from assay.data.iterables import from_iterable
 
 __all__ = [
@@ -24,22 +24,30 @@ __all__ = [
     "ReaderContext",
     "from_iterable",
     "open_reader",
+    "preparer",
     "samples",
     "transform_from_json",
 ]
 
 # Each factory takes (argument after the first colon or None, ReaderContext) and returns a Reader.
 READERS = {
+    "cifar10": "assay.data.cifar10:open_cifar10",
     "digits": "assay.data.digits:open_digits",
     "flat": "assay.data.flat:open_flat",
     "imagefolder": "assay.data.imagefolder:open_imagefolder",
     "npz": "assay.data.npz:open_npz",
+    "pairs": "assay.data.pairs:open_pairs",
+    "parquet": "assay.data.parquet:open_parquet",
+    "prepared": "assay.data.prepared:open_prepared",
     "synthetic": "assay.data.synthetic:open_synthetic",
+    "volumes": "assay.data.volumes:open_volumes",
+    "webdataset": "assay.data.webdataset:open_webdataset",
 }
 # Each factory takes the transform as data and returns a Transform.
 TRANSFORMS = {
     "image": "assay.data.image:image_transform",
     "none": "assay.data.plain:null_transform",
+    "pixels": "assay.data.pixels:pixel_transform",
 }
 
 
@@ -85,6 +93,7 @@ def _open(form: str, argument: str | None, context: ReaderContext) -> Reader:
 
 
 def _for_file(path: Path) -> str:
-    if path.suffix == ".npz":
-        return f"--data npz:{path}"
+    form = {".npz": "npz", ".parquet": "parquet", ".tar": "webdataset", ".info": "prepared"}.get(path.suffix)
+    if form:
+        return f"--data {form}:{path}"
     return "give the folder that holds one folder per class"

@@ -3,8 +3,9 @@
  * The method is the separable convolution that Pillow documents for Image.resize: for every output
  * pixel the filter's weights are computed in double precision, divided by their sum and rounded to
  * fixed point with 22 fractional bits; rows are filtered first and rounded to bytes, then columns.
- * A pass is left out where the size does not change.  Only what the crop window needs is computed:
- * a pixel does not depend on its neighbours in the output, so the bits stay the same.
+ * A pass is left out where the size does not change, and newer versions of Pillow take the columns
+ * first for some sizes, so the caller says which comes first.  Only what the crop window needs is
+ * computed: a pixel does not depend on its neighbours in the output, so the bits stay the same.
  *
  * The last step replaces each byte by its normalised float32 from a table of 256 per channel and
  * writes it to the caller's array, channels first.  The interpreter lock is released throughout.
@@ -196,10 +197,10 @@ __attribute__((target("avx2"))) static void filter_rows_rgb(
     }
 }
 
-/* Works on whole blocks of 32 bytes: rows and output have PAD bytes behind them. */
+/* Works on `blocks` whole blocks of 32 bytes, in the rows as in the output. */
 __attribute__((target("avx2"))) static void filter_column_avx2(
-    const uint8_t *rows, size_t stride, const int32_t *k, int used, int width, uint8_t *out) {
-    for (int i = 0; i < width; i += 32) {
+    const uint8_t *rows, size_t stride, const int32_t *k, int used, int blocks, uint8_t *out) {
+    for (int i = 0; i < 32 * blocks; i += 32) {
         __m256i s0 = _mm256_set1_epi32(HALF), s1 = s0, s2 = s0, s3 = s0;
         const uint8_t *p = rows + i;
         for (int j = 0; j < used; j++, p += stride) {
@@ -231,49 +232,82 @@ typedef struct {
     const uint8_t *fill;
     const float *table; /* channels × 256 */
     float *out;         /* channels × out_h × out_w */
+    int columns_first;
     int vector;
 } Job;
 
+/* Rows of bytes.  Where `padded` is said of them, PAD bytes may be read behind each; rows that are made have
+ * PAD bytes behind them that may be written. */
+typedef struct {
+    uint8_t *at;
+    size_t stride;
+    int rows;
+} Rows;
+
+static void one_row_down(
+    const Job *job, const uint8_t *rows, size_t stride, const Axis *axis, int i, int width, int padded, uint8_t *out) {
+    const int32_t *k = axis->k + (size_t)i * (size_t)axis->taps;
+    int done = 0;
+    (void)job;
+    (void)padded;
+#if HAVE_AVX2_PATH
+    if (job->vector) {
+        int blocks = padded ? (width + 31) / 32 : width / 32;
+        filter_column_avx2(rows, stride, k, axis->used[i], blocks, out);
+        done = blocks * 32;
+    }
+#endif
+    if (done < width) filter_column(rows + done, stride, k, axis->used[i], width - done, out + done);
+}
+
+/* All rows of `in` filtered along x.  The last input row is copied first when nothing may be read behind it. */
+static int rows_across(const Job *job, const Rows *in, size_t row_bytes, int padded, const Axis *axis, const Rows *out) {
+    int r = 0;
+#if HAVE_AVX2_PATH
+    if (job->vector && job->channels == 3) {
+        uint8_t *last = in->at + (size_t)(in->rows - 1) * in->stride, *copy = NULL;
+        if (!padded) {
+            copy = malloc(row_bytes + PAD);
+            if (!copy) return -1;
+            memcpy(copy, last, row_bytes);
+            memset(copy + row_bytes, 0, PAD);
+            last = copy;
+        }
+        for (; r < in->rows; r += 4) {
+            const uint8_t *from[4];
+            uint8_t *to[4];
+            for (int i = 0; i < 4; i++) {
+                int row = r + i < in->rows ? r + i : in->rows - 1;
+                from[i] = row == in->rows - 1 ? last : in->at + (size_t)row * in->stride;
+                to[i] = out->at + (size_t)row * out->stride;
+            }
+            filter_rows_rgb(from, to, axis);
+        }
+        free(copy);
+    }
+#endif
+    (void)row_bytes;
+    (void)padded;
+    for (; r < in->rows; r++)
+        filter_row(in->at + (size_t)r * in->stride, out->at + (size_t)r * out->stride, axis, job->channels);
+    return 0;
+}
+
 /* Input rows from … to - 1, filtered along x and cut to columns x0 … x0 + count - 1. */
-static int horizontal(const Job *job, int from, int to, int x0, int count, uint8_t *temp, size_t stride) {
+static int horizontal(const Job *job, int from, int x0, int count, const Rows *temp) {
     size_t row_bytes = (size_t)job->width * (size_t)job->channels;
-    const uint8_t *source = job->pixels + (size_t)from * row_bytes;
-    int rows = to - from;
+    Rows source = {(uint8_t *)job->pixels + (size_t)from * row_bytes, row_bytes, temp->rows}; /* only read */
     if (job->resized_w == job->width) {
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < temp->rows; r++)
             memcpy(
-                temp + (size_t)r * stride, source + (size_t)r * row_bytes + (size_t)x0 * (size_t)job->channels,
+                temp->at + (size_t)r * temp->stride,
+                source.at + (size_t)r * row_bytes + (size_t)x0 * (size_t)job->channels,
                 (size_t)count * (size_t)job->channels);
         return 0;
     }
     Axis axis = {0};
     int status = axis_make(&axis, job->filter, job->width, job->resized_w, x0, count);
-    int r = 0;
-#if HAVE_AVX2_PATH
-    if (status == 0 && job->vector && job->channels == 3) {
-        uint8_t *last = malloc(row_bytes + PAD); /* the last row, with something behind it that may be read */
-        if (!last) {
-            axis_free(&axis);
-            return -1;
-        }
-        memcpy(last, source + (size_t)(rows - 1) * row_bytes, row_bytes);
-        memset(last + row_bytes, 0, PAD);
-        for (; r < rows; r += 4) {
-            const uint8_t *in[4];
-            uint8_t *out[4];
-            for (int i = 0; i < 4; i++) {
-                int row = r + i < rows ? r + i : rows - 1;
-                in[i] = row == rows - 1 ? last : source + (size_t)row * row_bytes;
-                out[i] = temp + (size_t)row * stride;
-            }
-            filter_rows_rgb(in, out, &axis);
-        }
-        free(last);
-    }
-#endif
-    if (status == 0)
-        for (; r < rows; r++)
-            filter_row(source + (size_t)r * row_bytes, temp + (size_t)r * stride, &axis, job->channels);
+    if (status == 0) status = rows_across(job, &source, row_bytes, 0, &axis, temp);
     axis_free(&axis);
     return status;
 }
@@ -305,48 +339,84 @@ static void fill_out(const Job *job) {
 
 static int limit(long value, int low, int high) { return value < low ? low : value > high ? high : (int)value; }
 
-static int run(const Job *job) {
-    /* The part of the window that lies on the picture. */
-    int y0 = limit(job->top, 0, job->resized_h), y1 = limit((long)job->top + job->out_h, 0, job->resized_h);
-    int x0 = limit(job->left, 0, job->resized_w), x1 = limit((long)job->left + job->out_w, 0, job->resized_w);
-    int rows = y1 - y0, columns = x1 - x0;
-    if (rows < job->out_h || columns < job->out_w) fill_out(job);
-    if (rows <= 0 || columns <= 0) return 0;
+/* The part of the window that lies on the picture, in pixels of the resized picture. */
+typedef struct {
+    int y0, x0, rows, columns;
+} Part;
 
+static int run_rows_first(const Job *job, const Part *part) {
     Axis axis = {0};
     int resize_rows = job->resized_h != job->height;
-    int from = y0, to = y1;
+    int from = part->y0, to = part->y0 + part->rows;
     if (resize_rows) {
-        if (axis_make(&axis, job->filter, job->height, job->resized_h, y0, rows) < 0) {
+        if (axis_make(&axis, job->filter, job->height, job->resized_h, part->y0, part->rows) < 0) {
             axis_free(&axis);
             return -1;
         }
         from = axis.start[0];
-        to = axis.start[rows - 1] + axis.used[rows - 1];
+        to = axis.start[part->rows - 1] + axis.used[part->rows - 1];
     }
-    int width = columns * job->channels;
-    size_t stride = (size_t)width + PAD;
-    uint8_t *temp = malloc((size_t)(to - from) * stride + PAD);
-    uint8_t *line = malloc(stride + PAD);
-    int status = !temp || !line ? -1 : horizontal(job, from, to, x0, columns, temp, stride);
-    for (int i = 0; status == 0 && i < rows; i++) {
-        const uint8_t *row = temp + (size_t)(resize_rows ? axis.start[i] - from : i) * stride;
+    int width = part->columns * job->channels;
+    Rows temp = {NULL, (size_t)width + PAD, to - from};
+    temp.at = malloc((size_t)temp.rows * temp.stride + PAD);
+    uint8_t *line = malloc(temp.stride + PAD);
+    int status = !temp.at || !line ? -1 : horizontal(job, from, part->x0, part->columns, &temp);
+    for (int i = 0; status == 0 && i < part->rows; i++) {
+        const uint8_t *row = temp.at + (size_t)(resize_rows ? axis.start[i] - from : i) * temp.stride;
         if (resize_rows) {
-            const int32_t *k = axis.k + (size_t)i * (size_t)axis.taps;
-#if HAVE_AVX2_PATH
-            if (job->vector)
-                filter_column_avx2(row, stride, k, axis.used[i], width, line);
-            else
-#endif
-                filter_column(row, stride, k, axis.used[i], width, line);
+            one_row_down(job, row, temp.stride, &axis, i, width, 1, line);
             row = line;
         }
-        normalise(job, row, columns, y0 + i - job->top, x0 - job->left);
+        normalise(job, row, part->columns, part->y0 + i - job->top, part->x0 - job->left);
     }
-    free(temp);
+    free(temp.at);
     free(line);
     axis_free(&axis);
     return status;
+}
+
+/* Both passes are needed here. */
+static int run_columns_first(const Job *job, const Part *part) {
+    Axis down = {0}, across = {0};
+    Rows temp = {NULL, 0, part->rows}, done = {NULL, (size_t)(part->columns * job->channels) + PAD, part->rows};
+    int status = axis_make(&down, job->filter, job->height, job->resized_h, part->y0, part->rows);
+    if (status == 0) status = axis_make(&across, job->filter, job->width, job->resized_w, part->x0, part->columns);
+    if (status == 0) {
+        int from = across.start[0], to = across.start[part->columns - 1] + across.used[part->columns - 1];
+        size_t row_bytes = (size_t)job->width * (size_t)job->channels;
+        int width = (to - from) * job->channels;
+        for (int x = 0; x < part->columns; x++) across.start[x] -= from;
+        temp.stride = (size_t)width + PAD;
+        temp.at = malloc((size_t)temp.rows * temp.stride + PAD);
+        done.at = malloc((size_t)done.rows * done.stride + PAD);
+        if (!temp.at || !done.at) status = -1;
+        for (int i = 0; status == 0 && i < part->rows; i++) {
+            const uint8_t *rows =
+                job->pixels + (size_t)down.start[i] * row_bytes + (size_t)from * (size_t)job->channels;
+            one_row_down(job, rows, row_bytes, &down, i, width, 0, temp.at + (size_t)i * temp.stride);
+        }
+        if (status == 0) status = rows_across(job, &temp, (size_t)width, 1, &across, &done);
+        for (int i = 0; status == 0 && i < part->rows; i++)
+            normalise(
+                job, done.at + (size_t)i * done.stride, part->columns, part->y0 + i - job->top, part->x0 - job->left);
+    }
+    free(temp.at);
+    free(done.at);
+    axis_free(&down);
+    axis_free(&across);
+    return status;
+}
+
+static int run(const Job *job) {
+    int y1 = limit((long)job->top + job->out_h, 0, job->resized_h);
+    int x1 = limit((long)job->left + job->out_w, 0, job->resized_w);
+    Part part = {limit(job->top, 0, job->resized_h), limit(job->left, 0, job->resized_w), 0, 0};
+    part.rows = y1 - part.y0;
+    part.columns = x1 - part.x0;
+    if (part.rows < job->out_h || part.columns < job->out_w) fill_out(job);
+    if (part.rows <= 0 || part.columns <= 0) return 0;
+    int both = job->resized_h != job->height && job->resized_w != job->width;
+    return both && job->columns_first ? run_columns_first(job, &part) : run_rows_first(job, &part);
 }
 
 static const char *problem(const Job *job, const Py_buffer *pixels, const Py_buffer *fill, const Py_buffer *table,
@@ -373,8 +443,9 @@ static PyObject *resample(PyObject *self, PyObject *args) {
     int plain = 0;
     (void)self;
     if (!PyArg_ParseTuple(
-            args, "y*(iii)(ii)i(iiii)y*y*w*|p", &pixels, &job.height, &job.width, &job.channels, &job.resized_h,
-            &job.resized_w, &job.filter, &job.top, &job.left, &job.out_h, &job.out_w, &fill, &table, &out, &plain))
+            args, "y*(iii)(iip)i(iiii)y*y*w*|p", &pixels, &job.height, &job.width, &job.channels, &job.resized_h,
+            &job.resized_w, &job.columns_first, &job.filter, &job.top, &job.left, &job.out_h, &job.out_w, &fill,
+            &table, &out, &plain))
         return NULL;
     job.pixels = pixels.buf;
     job.fill = fill.buf;
@@ -404,7 +475,8 @@ static PyObject *resample(PyObject *self, PyObject *args) {
 
 static PyMethodDef METHODS[] = {
     {"resample", resample, METH_VARARGS,
-     "resample(pixels, (height, width, channels), (resized_h, resized_w), filter, (top, left, out_h, out_w), "
+     "resample(pixels, (height, width, channels), (resized_h, resized_w, columns_first), filter, "
+     "(top, left, out_h, out_w), "
      "fill, table, out, plain=False)\n\nResize, crop and normalise; plain leaves vector instructions out."},
     {NULL, NULL, 0, NULL},
 };

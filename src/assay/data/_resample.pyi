@@ -3,7 +3,7 @@ from typing import Any
 def resample(
     pixels: Any,
     shape: tuple[int, int, int],
-    resized: tuple[int, int],
+    resized: tuple[int, int, bool],
     filter: int,
     window: tuple[int, int, int, int],
     fill: bytes,

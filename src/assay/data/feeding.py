@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,40 @@ def samples(
         yield Sample(item.id, _checked(item.id, _inputs_of(item, transform, inputs), inputs), item.target)
 
 
+def preparer(
+    transform: Transform, inputs: tuple[TensorSpec, ...]
+) -> Callable[[Item, Mapping[str, Array] | None], Mapping[str, Array]]:
+    """``prepare(item, rows)``: the model's inputs for one item, checked as ``samples`` checks them.
+
+    ``rows`` are places in a batch; a transform that can write there does, and ``rows`` is given back.
+    """
+    into = getattr(transform, "into", None)
+
+    def prepare(item: Item, rows: Mapping[str, Array] | None) -> Mapping[str, Array]:
+        if rows is None or into is None or len(inputs) != 1 or isinstance(item.content, Mapping):
+            return _checked(item.id, _inputs_of(item, transform, inputs), inputs)
+        with _naming(item.id):
+            into(item.content, rows[inputs[0].name])
+        return rows
+
+    return prepare
+
+
+@contextlib.contextmanager
+def _naming(id: str) -> Iterator[None]:
+    """Put the item's id before what goes wrong with it."""
+    try:
+        yield
+    except AssayError as error:
+        error.message = f"{id}: {error.message}"
+        error.args = (error.message,)
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # a user's own function may raise anything
+        raise BadInput(f"{id}: the transform failed with {type(error).__name__}: {error}") from error
+
+
 def _inputs_of(item: Item, transform: Transform, inputs: tuple[TensorSpec, ...]) -> Mapping[str, Array]:
     if isinstance(item.content, Mapping):
         return item.content
@@ -36,16 +71,8 @@ def _inputs_of(item: Item, transform: Transform, inputs: tuple[TensorSpec, ...])
             f"{item.id}: the model has {len(inputs)} inputs ({names}), the data give one unnamed item",
             remedy="use data with one array per input name, such as npz:FILE",
         )
-    try:
+    with _naming(item.id):
         array = transform(item.content)
-    except AssayError as error:
-        error.message = f"{item.id}: {error.message}"
-        error.args = (error.message,)
-        raise
-    except MemoryError:
-        raise
-    except Exception as error:  # a user's own function may raise anything
-        raise BadInput(f"{item.id}: the transform failed with {type(error).__name__}: {error}") from error
     return {inputs[0].name: array}
 
 

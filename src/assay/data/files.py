@@ -34,3 +34,15 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def matching_files(pattern: str) -> list[Path]:
+    """The file of that name, or the files a glob pattern matches, sorted.  Raises BadInput for none."""
+    path = Path(pattern).expanduser()
+    found = [path] if path.is_file() else []
+    if not found and any(c in pattern for c in "*?["):
+        start = Path(path.anchor) if path.anchor else Path()
+        found = sorted(p for p in start.glob(str(path.relative_to(start))) if p.is_file())
+    if not found:
+        raise BadInput(f"there is no file {pattern}")
+    return found

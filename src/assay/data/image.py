@@ -2,31 +2,32 @@
 
 The reference is ``timm.data.create_transform(..., is_training=False)`` on a decoded image
 converted to RGB (or L), as ``timm``'s own evaluation does it: Pillow decodes and resizes, so Pillow
-does it here; sizes are rounded as torchvision rounds them; ``x / 255``, ``- mean`` and ``/ std`` are
-three float32 operations in this order.  A byte has 256 values, so those three become a table of
-256 floats per channel, which has equal bits by construction.  EXIF rotation is not applied,
-since timm does not apply it.
+does it here, or what gives Pillow's bits faster (``fast_path``); sizes are rounded as torchvision
+rounds them; ``x / 255``, ``- mean`` and ``/ std`` are three float32 operations in this order.  A byte
+has 256 values, so those three become a table of 256 floats per channel, which has equal bits by
+construction.  EXIF rotation is not applied, since timm does not apply it.
 """
 
 from __future__ import annotations
 
-import io
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.core.errors import BadInput, NotAvailable
+from assay.core.errors import BadInput
 from assay.core.tensors import Array
+from assay.data import fast_path, pillow_path
+from assay.data.geometry import Placement, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-_MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)
@@ -60,33 +61,79 @@ class ImageSettings:
 class ImageTransform:
     """Encoded bytes, a PIL image or a uint8 array (H, W) or (H, W, C) -> float32 (channels, height, width).
 
-    Raises BadInput for what is not a whole image, and for more pixels than Pillow's
-    ``Image.MAX_IMAGE_PIXELS`` (about 89 million), which guards against decompression bombs.
+    ``fast`` False leaves everything to Pillow and numpy, which gives the same bits.  Raises BadInput for
+    what is not a whole image, and for more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS`` (about 89
+    million), which guards against decompression bombs.
     """
 
-    def __init__(self, settings: ImageSettings) -> None:
+    def __init__(self, settings: ImageSettings, *, fast: bool = True) -> None:
         self.settings = settings
         self._table = _normalise_table(settings)
+        self._fill = _fill(settings)
+        self._finish = fast_path.Finish(self._table, self._fill)
+        self._fast = fast
 
     def __call__(self, item: Any) -> Array:
-        return self.normalise(self.pixels(item))
+        out = np.empty((self.settings.channels, *self.settings.size), dtype=np.float32)
+        self.into(item, out)
+        return out
+
+    def into(self, item: Any, out: Array) -> None:
+        """Write the result into ``out``: float32 (channels, height, width), contiguous, such as a row of a batch."""
+        expected = (self.settings.channels, *self.settings.size)
+        if out.shape != expected or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise BadInput(f"out must be contiguous float32 {expected}, not {out.dtype} {out.shape}")
+        ways = self.ways()
+        if ways.resampler == "pillow" or self.settings.interpolation not in fast_path.FILTERS:
+            self._normalise_into(self._window(self._image(item, ways)), out)
+            return
+        pixels = self._pixels(item, ways)
+        placement = self._place(pixels.shape[0], pixels.shape[1])
+        fast_path.resample(pixels, placement, self.settings.interpolation, ways.order, self._finish, out)
 
     def pixels(self, item: Any) -> Array:
         """Decoded, resized and cropped, not yet normalised: uint8 (height, width, channels)."""
-        image = _resized(_decoded(item, _MODES[self.settings.channels]), self.settings)
-        return np.asarray(image, dtype=np.uint8).reshape(*self.settings.size, self.settings.channels)
+        return self._window(self._image(item, self.ways()))
 
     def normalise(self, pixels: Array) -> Array:
         """uint8 (height, width, channels) -> float32 (channels, height, width)."""
         height, width, channels = pixels.shape
         out = np.empty((channels, height, width), dtype=np.float32)
-        for channel in range(channels):
-            np.take(self._table[channel], pixels[:, :, channel], out=out[channel])
+        self._normalise_into(pixels, out)
         return out
+
+    def ways(self) -> fast_path.Ways:
+        """Which decoder and resampler this transform uses here, and why not the fast ones."""
+        return fast_path.ways() if self._fast and _has_pillow() else fast_path.PILLOW
 
     def to_json(self) -> Mapping[str, Any]:
         data = asdict(self.settings)
         return {"kind": "image", **{k: list(v) if isinstance(v, tuple) else v for k, v in data.items()}}
+
+    def _place(self, height: int, width: int) -> Placement:
+        s = self.settings
+        return place((height, width), s.size, s.scale_size, s.crop_mode)
+
+    def _pixels(self, item: Any, ways: fast_path.Ways) -> Array:
+        if ways.decoder == "simplejpeg" and isinstance(item, bytes):
+            found = fast_path.decode_jpeg(item, self.settings.channels)
+            if found is not None:
+                return found
+        return pillow_path.pixels(pillow_path.decode(item, self.settings.channels))
+
+    def _image(self, item: Any, ways: fast_path.Ways) -> Image:
+        if ways.decoder == "simplejpeg" and isinstance(item, bytes):
+            return pillow_path.decode(self._pixels(item, ways), self.settings.channels)
+        return pillow_path.decode(item, self.settings.channels)
+
+    def _window(self, image: Image) -> Array:
+        placement = self._place(image.height, image.width)
+        resized = pillow_path.resize(image, placement, self.settings.interpolation)
+        return pillow_path.pixels(pillow_path.cut(resized, placement, self.settings.size, self._fill))
+
+    def _normalise_into(self, pixels: Array, out: Array) -> None:
+        for channel in range(pixels.shape[2]):
+            np.take(self._table[channel], pixels[:, :, channel], out=out[channel])
 
 
 def image_transform(data: Mapping[str, Any]) -> ImageTransform:
@@ -109,7 +156,7 @@ def image_transform(data: Mapping[str, Any]) -> ImageTransform:
 def _problem(s: ImageSettings) -> str | None:
     if not _all_numbers(s.size, 2) or any(v != int(v) or v < 1 for v in s.size):
         return f"size must be two positive whole numbers [height, width], not {s.size}"
-    if s.channels not in _MODES:
+    if s.channels not in pillow_path.MODES:
         return f"channels must be 1 or 3, not {s.channels}"
     if s.crop_mode not in CROP_MODES:
         return f"crop_mode must be one of {', '.join(CROP_MODES)}, not {s.crop_mode!r}"
@@ -134,104 +181,13 @@ def _normalise_table(settings: ImageSettings) -> Array:
     return np.stack(rows)
 
 
-def _decoded(item: Any, mode: str) -> Image:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise NotAvailable(
-            f"images need Pillow, which cannot be imported ({error})", remedy="pip install 'assay[data]'"
-        ) from error
-    try:
-        image = _opened(item)
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is not None and image.width * image.height > limit:
-            raise BadInput(f"the image has {image.width}×{image.height} pixels, more than Pillow's limit of {limit}")
-        return _converted(image, mode)
-    except (BadInput, MemoryError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(f"the image is too large: {error}") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
-        raise BadInput(f"not a whole image that Pillow can read ({type(error).__name__}: {error})") from error
+def _fill(settings: ImageSettings) -> bytes:
+    """The colour where the image does not reach: the mean in border mode, else black."""
+    if settings.crop_mode != "border":
+        return bytes(settings.channels)
+    return bytes(min(255, max(0, round(255 * m))) for m in settings.mean)
 
 
-def _opened(item: Any) -> Image:
-    from PIL import Image
-
-    if isinstance(item, Image.Image):
-        return item
-    if isinstance(item, (bytes, bytearray, memoryview)):
-        if len(item) == 0:
-            raise BadInput("the file is empty (0 bytes)")
-        return Image.open(io.BytesIO(item))
-    if isinstance(item, np.ndarray):
-        if item.dtype != np.uint8 or item.ndim not in (2, 3) or (item.ndim == 3 and item.shape[2] not in (1, 3, 4)):
-            raise BadInput(
-                f"an image array is uint8 (H, W) or (H, W, C) with 1, 3 or 4 channels; found {item.dtype} {item.shape}"
-            )
-        if item.size == 0:
-            raise BadInput(f"the image has no pixels: shape {item.shape}")
-        return Image.fromarray(np.ascontiguousarray(item[:, :, 0] if item.ndim == 3 and item.shape[2] == 1 else item))
-    raise BadInput(f"an image is encoded bytes, a PIL image or a uint8 array, not {type(item).__name__}")
-
-
-def _converted(image: Image, mode: str) -> Image:
-    """All pixels decoded, in ``mode``."""
-    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
-        # Pillow warns that RGBA would suit such a palette; the colours do not depend on it.
-        image.load()
-        image = image.copy()
-        del image.info["transparency"]
-    return image.convert(mode)
-
-
-def _resized(image: Image, s: ImageSettings) -> Image:
-    scale_h, scale_w = s.scale_size
-    if s.crop_mode == "squash":
-        size = (scale_h, scale_w)
-    elif s.crop_mode == "center" and scale_h == scale_w:
-        size = _shorter_edge(image, scale_h)
-    else:
-        size = _keep_ratio(image, (scale_h, scale_w), longest=s.crop_mode == "border")
-    if size != (image.height, image.width):
-        if min(size) < 1:
-            raise BadInput(f"an image of {image.width}×{image.height} pixels is too thin for {s.size[1]}×{s.size[0]}")
-        image = image.resize((size[1], size[0]), _resampling(s.interpolation))
-    fill = [round(255 * m) for m in s.mean] if s.crop_mode == "border" else [0] * s.channels
-    return _center_crop(image, s.size, fill)
-
-
-def _resampling(name: str) -> Any:
-    from PIL import Image
-
-    return Image.Resampling[name.upper()]
-
-
-def _shorter_edge(image: Image, size: int) -> tuple[int, int]:
-    """(height, width) with the shorter edge at ``size``; torchvision cuts the longer one's fraction off."""
-    short, long = sorted((image.height, image.width))
-    other = int(size * long / short)
-    return (other, size) if image.width <= image.height else (size, other)
-
-
-def _keep_ratio(image: Image, target: tuple[int, int], *, longest: bool) -> tuple[int, int]:
-    """(height, width) that fits into ``target`` (``longest``) or covers it, rounded to even at .5 as timm does."""
-    ratios = (image.height / target[0], image.width / target[1])
-    ratio = max(ratios) if longest else min(ratios)
-    return round(image.height / ratio), round(image.width / ratio)
-
-
-def _center_crop(image: Image, size: tuple[int, int], fill: Sequence[int]) -> Image:
-    """Cut or fill up to (height, width); what is odd goes to the right and the bottom when filling."""
-    from PIL import Image
-
-    height, width = size
-    if width > image.width or height > image.height:
-        missing_w, missing_h = max(0, width - image.width), max(0, height - image.height)
-        color = fill[0] if image.mode == "L" else tuple(fill)
-        padded = Image.new(image.mode, (image.width + missing_w, image.height + missing_h), color)
-        padded.paste(image, (missing_w // 2, missing_h // 2))
-        image = padded
-    top = round((image.height - height) / 2.0)
-    left = round((image.width - width) / 2.0)
-    return image.crop((left, top, left + width, top + height))
+def _has_pillow() -> bool:
+    """Without Pillow nothing can be checked; decoding then says what to install."""
+    return importlib.util.find_spec("PIL") is not None

@@ -3,7 +3,10 @@
 ENGINES = {
     "null": "assay.engines.null:NullEngine",
     "torch": "assay.engines.torch:TorchEngine",
+    "torch_compile": "assay.engines.torch_compile:TorchCompileEngine",
     "onnxruntime": "assay.engines.onnxruntime:OnnxRuntimeEngine",
     "openvino": "assay.engines.openvino:OpenVinoEngine",
+    "tensorrt": "assay.engines.tensorrt:TensorRtEngine",
+    "ascend": "assay.engines.ascend:AscendEngine",
     "remote": "assay.engines.remote:RemoteEngine",
 }

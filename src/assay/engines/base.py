@@ -218,10 +218,10 @@ def check_options(engine: Engine, options: OpenOptions, precision: str | None = 
         value = getattr(options, what)
         if value is not None and value < 1:
             raise BadInput(f"{what} must be at least 1, not {value}")
-    if options.buckets:
-        raise NotAvailable(
-            f"static batch buckets {options.buckets} are not supported yet", remedy="open it with a free batch"
-        )
+    if options.buckets and not getattr(engine, "has_buckets", False):
+        raise NotAvailable(f"{engine.name} has no static batch buckets", remedy="open it with a free batch")
+    if options.buckets and (min(options.buckets) < 1 or sorted(set(options.buckets)) != list(options.buckets)):
+        raise BadInput(f"{options.buckets} are no batch sizes in rising order", remedy="--buckets 1,4,8")
     why = engine.unavailable(options.device, precision or options.precision)
     if why is not None:
         raise NotAvailable(why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,19 +10,20 @@ if TYPE_CHECKING:
 _INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm", "DynamicQuantizeMatMul"})
 _FLOAT = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedMatMul", "LSTM", "GRU", "RNN"})
 _NAMES = {1: "fp32", 10: "fp16", 11: "fp64", 16: "bf16"}
+_COARSEST_FIRST = ("int8", "bf16", "fp16", "fp32", "fp64")
 
 
 def graph_precision(model: onnx.ModelProto) -> str:
-    """The precision most of the weights are multiplied in; ``fp32`` for a graph without any product.
+    """The coarsest precision any product is done in; ``fp32`` for a graph without any.
 
-    A product whose operands both come from DequantizeLinear is int8.  Weights kept in companion
-    files need not be loaded.
+    A file some of whose layers were put back to a higher precision is still a file of the lower
+    one: that decides its error.  How much of it ran so is for ``attest()`` to say.  A product whose operands both
+    come from DequantizeLinear is int8.  Weights kept in companion files need not be loaded.
     """
     graph = model.graph
     dtypes = _dtypes(model)
-    sizes = {t.name: prod(t.dims) for t in graph.initializer}
     made_by = {name: node for node in graph.node for name in node.output}
-    totals: dict[str, int] = {}
+    found: set[str] = set()
     for node in graph.node:
         if node.op_type in _INTEGER:
             precision = "int8"
@@ -31,11 +31,11 @@ def graph_precision(model: onnx.ModelProto) -> str:
             makers = [made_by.get(name) for name in node.input[:2]]
             dequantised = all(m is not None and m.op_type == "DequantizeLinear" for m in makers)
             known = [_NAMES[dtypes[name]] for name in node.input[:2] if dtypes.get(name) in _NAMES]
-            precision = "int8" if dequantised else (known or ["fp32"])[0]
+            precision = "int8" if dequantised else (known or ["fp32"])[0]  # an unknown dtype is fp32's by default
         else:
             continue
-        totals[precision] = totals.get(precision, 0) + max((sizes.get(n, 1) for n in node.input), default=1)
-    return max(totals, key=lambda name: totals[name], default="fp32")
+        found.add(precision)
+    return next((name for name in _COARSEST_FIRST if name in found), "fp32")
 
 
 def _dtypes(model: onnx.ModelProto) -> dict[str, int]:

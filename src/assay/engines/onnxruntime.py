@@ -1,6 +1,7 @@
 """ONNX Runtime.
 
-The provider follows from the device, and quiet fall-backs to the CPU are errors.  A graph
+The provider follows from the device (cpu, cuda, npu: CANN) or from the provider option
+``provider`` (cpu, cuda, tensorrt, openvino, cann); quiet fall-backs to the CPU are errors.  A graph
 runs in the precision it was written in: this engine casts nothing, so ``fp16``, ``bf16`` and
 ``int8`` are asked of files that were converted to them.
 
@@ -16,15 +17,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from assay.core.artifact import Artifact, digest_file, file_artifact
-from assay.core.engine import Attestation, BuildOptions, OpenOptions
-from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch
+from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
+from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch, UnknownName
 from assay.core.tensors import Array, Feed, Signature
 from assay.engines.base import (
     PooledSession,
@@ -36,11 +37,20 @@ from assay.engines.base import (
     refuse_streams,
     try_feeds,
 )
+from assay.engines.buckets import bucketed
 from assay.engines.onnxruntime_attest import TwinPlan, attest_twin
 
 _INSTALL = "pip install onnxruntime"
 _INSTALL_CUDA = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
+_NAMED = {  # provider and the kinds of device it runs on
+    "cpu": ("CPUExecutionProvider", ("cpu",)),
+    "cuda": ("CUDAExecutionProvider", ("cuda",)),
+    "tensorrt": ("TensorrtExecutionProvider", ("cuda",)),
+    "openvino": ("OpenVINOExecutionProvider", ("cpu", "gpu", "npu")),
+    "cann": ("CANNExecutionProvider", ("npu",)),
+}
+_HOW = {"npu": "pip install onnxruntime-cann"}
 _LEVELS = {
     "disable": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -58,6 +68,7 @@ class OnnxRuntimeEngine:
     reads: tuple[str, ...] = ("onnx",)
     opens: tuple[str, ...] = ("onnx",)
     precisions: tuple[str, ...] = ("fp32", "tf32", "fp64", "bf16", "fp16", "int8")
+    has_buckets = True
 
     def version(self) -> str:
         try:
@@ -74,9 +85,9 @@ class OnnxRuntimeEngine:
                 return f"onnxruntime is not installed: {_INSTALL}"
             where = parse_device(device)
             if where.kind not in _PROVIDERS:
-                return f"onnxruntime runs on cpu and cuda here, not on {device}"
+                return f"onnxruntime runs on {', '.join(_PROVIDERS)} here, not on {device}"
             if _PROVIDERS[where.kind] not in onnxruntime.get_available_providers():
-                return f"this onnxruntime has no {_PROVIDERS[where.kind]}: {_INSTALL_CUDA}"
+                return f"this onnxruntime has no {_PROVIDERS[where.kind]}: {_HOW.get(where.kind, _INSTALL_CUDA)}"
             if precision == "tf32" and where.kind != "cuda":
                 return "tf32 is arithmetic of NVIDIA GPUs; on the cpu use fp32"
             if precision in _FROM_GRAPH:
@@ -114,7 +125,7 @@ class OnnxRuntimeEngine:
             built_for={k: v for k, v in artifact.built_for.items() if k == "signature"},
         )
 
-    def open(self, artifact: Artifact, options: OpenOptions) -> OnnxRuntimeSession:
+    def open(self, artifact: Artifact, options: OpenOptions) -> Session:
         from assay.engines.onnx_precision import graph_precision
         from assay.graph.signature import load_model, signature_of
 
@@ -133,12 +144,31 @@ class OnnxRuntimeEngine:
             )
         plan = _Plan(str(artifact.path), options)
         try:
-            sessions = [_open(plan) for _ in range(options.instances)]
+            if not options.buckets:
+                return _session(plan, signature)
+            return bucketed(self.name, signature, options.buckets, lambda b: _fixed(plan, signature, b))
         except (NotAvailable, BadInput, EngineFailed):
             raise
         except Exception as error:  # onnxruntime's own exceptions derive from Exception directly
             raise failed(self.name, f"open {artifact.path}", error) from error
-        return OnnxRuntimeSession(plan, signature, sessions)
+
+
+def _session(plan: _Plan, signature: Signature) -> OnnxRuntimeSession:
+    return OnnxRuntimeSession(plan, signature, [_open(plan) for _ in range(plan.options.instances)])
+
+
+def _fixed(plan: _Plan, signature: Signature, batch: int) -> OnnxRuntimeSession:
+    """The library is told the size of the batch dim by its name, and does not complain when there is no such name."""
+    names = {str(s.batch) for s in signature.inputs if isinstance(s.batch, str)}
+    session = _session(replace(plan, sizes=tuple((name, batch) for name in sorted(names))), signature.with_batch(batch))
+    for spec, found in zip(signature.inputs, session.shapes(), strict=True):
+        if spec.batch_axis is not None and found[spec.batch_axis] != batch:
+            session.close()
+            raise NotAvailable(
+                f"the batch dim of {spec.name!r} has no name, by which onnxruntime could fix its size",
+                remedy="export the model again, or open it without buckets",
+            )
+    return session
 
 
 @dataclass(frozen=True)
@@ -147,6 +177,7 @@ class _Plan:
 
     path: str
     options: OpenOptions
+    sizes: tuple[tuple[str, int], ...] = ()
 
 
 class OnnxRuntimeSession(PooledSession[Any]):
@@ -166,6 +197,10 @@ class OnnxRuntimeSession(PooledSession[Any]):
             _bytes(array) if spec.dtype == "string" else array
             for spec, array in zip(self._signature.outputs, results, strict=True)
         ]
+
+    def shapes(self) -> list[list[int | str]]:
+        """The inputs' shapes as the library sees them."""
+        return [value.shape for value in self._workers[0].get_inputs()]
 
     def _attest(self, worker: Any) -> Attestation:
         tf32 = self._plan.options.device.startswith("cuda") and self._plan.options.precision == "tf32"
@@ -204,11 +239,14 @@ def _open(plan: _Plan, profile: str | None = None, entries: dict[str, str] | Non
     configuration |= {k: given.pop(k) for k in list(given) if "." in k} | (entries or {})
     for key, value in configuration.items():
         settings.add_session_config_entry(key, value)
+    for name, size in plan.sizes:
+        settings.add_free_dimension_override_by_name(name, size)
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile
-    provider = _PROVIDERS[where.kind]
-    if where.kind == "cuda":
+    provider = provider_of(plan.options)
+    given.pop("provider", None)
+    if provider == "CUDAExecutionProvider":
         given = {"device_id": str(where.index), "use_tf32": "1" if plan.options.precision == "tf32" else "0"} | given
     session = ort.InferenceSession(plan.path, settings, providers=[(provider, given)])
     if session.get_providers()[0] != provider:
@@ -216,15 +254,48 @@ def _open(plan: _Plan, profile: str | None = None, entries: dict[str, str] | Non
     return session
 
 
+def provider_of(options: OpenOptions) -> str:
+    """The execution provider: the option ``provider`` names it, else it follows from the device.
+
+    Raises BadInput for a name that is not one or not for this device, NotAvailable where this build has it not.
+    """
+    import onnxruntime
+
+    kind = parse_device(options.device).kind
+    name = dict(options.provider_options).get("provider")
+    if name is None:
+        return _PROVIDERS[kind]
+    if name not in _NAMED:
+        raise UnknownName("provider", name, _NAMED)
+    provider, kinds = _NAMED[name]
+    if kind not in kinds:
+        raise BadInput(f"the provider {name} runs on {', '.join(kinds)}, not on {options.device}")
+    if provider not in onnxruntime.get_available_providers():
+        found = ", ".join(onnxruntime.get_available_providers())
+        raise NotAvailable(f"this onnxruntime has no {provider}, only {found}", remedy=_INSTALLS.get(name))
+    return provider
+
+
+_INSTALLS = {
+    "cuda": _INSTALL_CUDA,
+    "tensorrt": _INSTALL_CUDA,
+    "openvino": "pip uninstall onnxruntime && pip install onnxruntime-openvino",
+    "cann": _HOW["npu"],
+}
+
+
 def _check_provider_options(options: OpenOptions) -> None:
     """The library ignores what it does not know; here that is an error."""
+    cpu = provider_of(options) == "CPUExecutionProvider"
     for key, value in options.provider_options:
+        if key == "provider":
+            continue
         if key in _BY_PRECISION:
             raise BadInput(f"{key} follows from the precision", remedy=f"drop it; {options.precision} sets it")
         if key == "graph_optimization_level":
             if value not in _LEVELS:
                 raise BadInput(f"{key} is {value!r}", remedy=f"one of {', '.join(_LEVELS)}")
-        elif "." not in key and parse_device(options.device).kind == "cpu":
+        elif "." not in key and cpu:
             raise BadInput(f"onnxruntime's CPU provider has no option {key!r}")
 
 

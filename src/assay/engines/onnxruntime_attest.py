@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -83,7 +84,9 @@ def attest_twin(plan: TwinPlan) -> Attestation:
             raise EngineFailed(f"onnxruntime's profile does not tell the weights of {node.op} {node.name!r}")
         if macs:
             ran.append((node.provider, _precision(node, plan.float32), macs))
-    return Attestation(shares(ran), how="profile of a session with the same options")
+    placed = Counter(node.provider for node in nodes)
+    where = ", ".join(f"{count} on {provider}" for provider, count in sorted(placed.items()))
+    return Attestation(shares(ran), how=f"profile of a session with the same options; nodes: {where}")
 
 
 def _with_weights(node: _Node, unpacked: _Node | None) -> _Node:

@@ -5,15 +5,16 @@ graph in bf16 on a processor with bf16 instructions.  Files are built without fp
 compression, so one IR serves fp32 and bf16.
 
 ``streams`` (or, where it is not given, ``instances``) is how many calls run side by side; each
-has its own infer request.  Importing the library would report the import to its maker's
-statistics service; that is switched off for the import, see ``_library``.
+has its own infer request.  The provider option ``PERFORMANCE_HINT`` (``LATENCY``, ``THROUGHPUT``)
+lets the library choose both, and the session has as many requests as it then calls optimal.
+Importing the library would report the import to its maker's statistics service; see
+``core.telemetry``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from typing import Any
 import numpy as np
 
 from assay.core.artifact import Artifact, file_artifact
-from assay.core.engine import Attestation, BuildOptions, OpenOptions
+from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
 from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
+from assay.core.telemetry import import_untold
 from assay.core.tensors import DTYPES, Array, Feed, Signature
 from assay.engines.base import PooledSession, check_format, check_open, failed, parse_device, reason
+from assay.engines.buckets import bucketed
 from assay.engines.openvino_attest import MacTable, attest_compiled, mac_table
 from assay.engines.openvino_signature import is_quantised, model_signature, refuse_state
 
@@ -38,9 +41,12 @@ _NEEDS = {"bf16": "BF16", "fp16": "FP16"}
 
 class OpenVinoEngine:
     name = "openvino"
+    threads_shared = True
+    """OpenOptions.threads is the number for all instances together; elsewhere it is for each."""
     reads: tuple[str, ...] = ("onnx", "openvino")
     opens: tuple[str, ...] = ("onnx", "openvino")
     precisions: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
+    has_buckets = True
 
     def version(self) -> str:
         try:
@@ -92,7 +98,8 @@ class OpenVinoEngine:
             built_for={"openvino": self.version(), "signature": json.dumps(signature.to_json(), sort_keys=True)},
         )
 
-    def open(self, artifact: Artifact, options: OpenOptions) -> OpenVinoSession:
+    def open(self, artifact: Artifact, options: OpenOptions) -> Session:
+        """With ``buckets``, one compiled model per batch size, its shapes fixed; else one with the file's own."""
         check_open(self, artifact, options, "fp32" if options.precision == "int8" else options.precision)
         settings = _settings(options)
         if artifact.format == "openvino" and not artifact.path.with_suffix(".bin").is_file():
@@ -106,15 +113,25 @@ class OpenVinoEngine:
                     remedy=f"assay quantize {artifact.path} --precision int8",
                 )
             signature = _signature(artifact, model)
-            compiled = _library().Core().compile_model(model, _device(options.device), settings)
-            count = max(int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")), 1)
-            requests = [compiled.create_infer_request() for _ in range(count)]
-            opened = _Opened(compiled, mac_table(model, signature), options)
+            if not options.buckets:
+                return _compiled(model, signature, options, settings)
+            return bucketed(self.name, signature, options.buckets, lambda b: _fixed(model, signature, b, options))
         except AssayError:
             raise
         except Exception as error:
             raise failed(self.name, f"open {artifact.path}", error) from error
-        return OpenVinoSession(signature, opened, requests)
+
+
+def _fixed(model: Any, signature: Signature, batch: int, options: OpenOptions) -> OpenVinoSession:
+    fixed = model.clone()
+    return _compiled(fixed, _fix_batch(fixed, signature, batch), options, _settings(options))
+
+
+def _compiled(model: Any, signature: Signature, options: OpenOptions, settings: dict[str, Any]) -> OpenVinoSession:
+    compiled = _library().Core().compile_model(model, _device(options.device), settings)
+    count = max(int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")), 1)
+    requests = [compiled.create_infer_request() for _ in range(count)]
+    return OpenVinoSession(signature, _Opened(compiled, mac_table(model, signature), options), requests)
 
 
 @dataclass(frozen=True)
@@ -176,21 +193,8 @@ class OpenVinoSession(PooledSession[Any]):
 
 
 def _library() -> Any:
-    """``openvino``, imported without telling anyone.
-
-    Its import sends an event through ``openvino_telemetry`` unless that package is missing, in
-    which case it uses a stub of its own; so it is made to look missing during the first import.
-    """
-    if "openvino" in sys.modules or "openvino_telemetry" in sys.modules:
-        import openvino
-
-        return openvino
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    finally:
-        sys.modules.pop("openvino_telemetry", None)
-    return openvino
+    """``openvino``, imported without telling anyone."""
+    return import_untold("openvino")
 
 
 def _device(text: str) -> str:

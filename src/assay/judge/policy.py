@@ -7,15 +7,16 @@ refused with the file, the key and the nearest right name.  ``policies/default.t
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from assay.core.errors import BadInput, suggest
+from assay.core.errors import BadInput
 from assay.core.units import Bytes, PerSecond, Seconds, parse_bytes, parse_seconds
+from assay.judge.ratio_policy import SpeedRatio, speed_ratios
+from assay.judge.toml_table import JUDGE_BY, Table, is_number, known
 
-JUDGE_BY = ("point", "interval")
 KINDS = ("absolute", "relative")
 MAXIMIZE = ("throughput",)
 MINIMIZE = ("latency.p50", "latency.p90", "latency.p99", "latency.mean", "memory.peak")
@@ -25,8 +26,7 @@ MINIMIZE = ("latency.p50", "latency.p90", "latency.p99", "latency.mean", "memory
 class NumericPolicy:
     """``max_relative_rms`` None means the tolerance that suits the precision (judge/tolerance.py).
 
-    ``atol`` and ``rtol`` limit the largest absolute and relative error of every output; with both, an
-    output passes when it meets either, which is stricter than numpy's ``allclose``.
+    ``atol`` and ``rtol`` mean numpy's ``allclose``: ``|c − r| <= atol + rtol·|r|`` for every value.
     """
 
     max_relative_rms: float | None = None
@@ -97,6 +97,7 @@ class Policy:
     memory: MemoryPolicy = MemoryPolicy()
     unchecked: UncheckedPolicy = UncheckedPolicy()
     objective: ObjectivePolicy = ObjectivePolicy()
+    speed_ratio: tuple[SpeedRatio, ...] = ()
     source: str = "default"
 
     @classmethod
@@ -116,82 +117,16 @@ class Policy:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(f"{source} is not TOML: {error}") from error
-        _known(source, "table", data, tuple(_TABLES))
-        parts = {name: _TABLES[name](_Table(source, name, table)) for name, table in data.items()}
-        return cls(**parts, source=source)
+        known(source, "table", data, (*_TABLES, "speed_ratio"))
+        ratios = speed_ratios(source, data.pop("speed_ratio", []))
+        parts = {name: _TABLES[name](Table(source, name, table)) for name, table in data.items()}
+        return cls(**parts, speed_ratio=ratios, source=source)
 
 
 DEFAULT_POLICY = Policy()
 
 
-class _Table:
-    """One TOML table while it is read: every access says what it must be."""
-
-    def __init__(self, source: str, name: str, values: Any) -> None:
-        if not isinstance(values, Mapping):
-            raise BadInput(f"{source}: {name} must be a table, written [{name}]")
-        self._source, self._name, self.values = source, name, values
-
-    def known(self, *keys: str) -> None:
-        _known(self._source, f"key in [{self._name}]", self.values, keys)
-
-    def wrong(self, key: str, must: str) -> BadInput:
-        return BadInput(f"{self._source}: [{self._name}] {key} must be {must}, not {self.values[key]!r}")
-
-    def number(self, key: str, default: float | None = None) -> float | None:
-        """A number of zero or more, or a percentage such as ``"0.5%"``."""
-        value = self.values.get(key, default)
-        if isinstance(value, str) and value.strip().endswith("%"):
-            try:
-                value = float(value.strip()[:-1]) / 100
-            except ValueError:
-                raise self.wrong(key, 'a number or a percentage such as "0.5%"') from None
-        if value is None:
-            return None
-        if _is_number(value) and value >= 0:
-            return float(value)
-        raise self.wrong(key, "a number, zero or more")
-
-    def quantity(self, key: str, parse: Callable[[str], float], example: str) -> Any:
-        """A text with its unit, such as ``"15ms"``."""
-        value = self.values.get(key)
-        if value is None:
-            return None
-        must = f'a text with its unit, such as "{example}"'
-        if not isinstance(value, str) or value.strip()[-1:].isdigit():
-            raise self.wrong(key, must)
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise BadInput(f"{self._source}: [{self._name}] {key}: {error}", remedy=f"write {must}") from None
-
-    def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self.values.get(key, default)
-        if value in allowed:
-            return str(value)
-        near = suggest(str(value), allowed)
-        raise BadInput(
-            f"{self._source}: [{self._name}] {key} must be one of {', '.join(allowed)}, not {value!r}",
-            remedy=f"did you mean {near[0]}?" if near else None,
-        )
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.values.get(key, default)
-        if isinstance(value, bool):
-            return value
-        raise self.wrong(key, "true or false")
-
-    def batch(self, key: str, default: int | None, word: str | None) -> int | None:
-        """A batch size; ``word`` is the text that stands for None."""
-        value = self.values.get(key, default)
-        if value is None or (word is not None and value == word):
-            return None
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-            return value
-        raise self.wrong(key, f"a batch size of 1 or more{f' or {chr(34)}{word}{chr(34)}' if word else ''}")
-
-
-def _numeric(table: _Table) -> NumericPolicy:
+def _numeric(table: Table) -> NumericPolicy:
     table.known("tolerance", "max_relative_rms", "atol", "rtol")
     limits = {key: table.number(key) for key in ("max_relative_rms", "atol", "rtol")}
     table.choice("tolerance", ("auto",), "auto")
@@ -201,7 +136,7 @@ def _numeric(table: _Table) -> NumericPolicy:
     return NumericPolicy(**limits)
 
 
-def _accuracy(table: _Table) -> AccuracyPolicy:
+def _accuracy(table: Table) -> AccuracyPolicy:
     """A drop that the file asks for is required unless it says otherwise."""
     table.known(*(f.name for f in fields(AccuracyPolicy)))
     return AccuracyPolicy(
@@ -212,7 +147,7 @@ def _accuracy(table: _Table) -> AccuracyPolicy:
     )
 
 
-def _latency(table: _Table) -> LatencyPolicy:
+def _latency(table: Table) -> LatencyPolicy:
     table.known(*(f.name for f in fields(LatencyPolicy)))
     return LatencyPolicy(
         **{key: table.quantity(key, parse_seconds, "15ms") for key in ("p50", "p90", "p99")},
@@ -221,7 +156,7 @@ def _latency(table: _Table) -> LatencyPolicy:
     )
 
 
-def _throughput(table: _Table) -> ThroughputPolicy:
+def _throughput(table: Table) -> ThroughputPolicy:
     table.known(*(f.name for f in fields(ThroughputPolicy)))
     return ThroughputPolicy(
         min=_rate(table),
@@ -230,7 +165,7 @@ def _throughput(table: _Table) -> ThroughputPolicy:
     )
 
 
-def _rate(table: _Table) -> PerSecond | None:
+def _rate(table: Table) -> PerSecond | None:
     """Samples per second: ``100``, ``"100"`` or ``"100/s"``."""
     value: Any = table.values.get("min")
     if isinstance(value, str):
@@ -240,22 +175,22 @@ def _rate(table: _Table) -> PerSecond | None:
             value = None
     elif value is None:
         return None
-    if _is_number(value) and value >= 0:
+    if is_number(value) and value >= 0:
         return float(value)
     raise table.wrong("min", 'samples per second, such as 100 or "100/s"')
 
 
-def _memory(table: _Table) -> MemoryPolicy:
+def _memory(table: Table) -> MemoryPolicy:
     table.known("max")
     return MemoryPolicy(table.quantity("max", parse_bytes, "1GiB"))
 
 
-def _unchecked(table: _Table) -> UncheckedPolicy:
+def _unchecked(table: Table) -> UncheckedPolicy:
     table.known("fail")
     return UncheckedPolicy(table.flag("fail", False))
 
 
-def _objective(table: _Table) -> ObjectivePolicy:
+def _objective(table: Table) -> ObjectivePolicy:
     table.known("maximize", "minimize", "batch")
     if "maximize" in table.values and "minimize" in table.values:
         raise table.wrong("minimize", "left out where maximize is given")
@@ -266,7 +201,7 @@ def _objective(table: _Table) -> ObjectivePolicy:
     return ObjectivePolicy(figure, True, table.batch("batch", None, "best"))
 
 
-_TABLES: dict[str, Callable[[_Table], Any]] = {
+_TABLES: dict[str, Callable[[Table], Any]] = {
     "numeric": _numeric,
     "accuracy": _accuracy,
     "latency": _latency,
@@ -275,16 +210,3 @@ _TABLES: dict[str, Callable[[_Table], Any]] = {
     "unchecked": _unchecked,
     "objective": _objective,
 }
-
-
-def _is_number(value: Any) -> bool:
-    """A finite number: TOML knows nan and inf, and true is no number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def _known(source: str, what: str, data: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    for key in data:
-        if key not in names:
-            near = suggest(key, names)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-            raise BadInput(f"{source}: there is no {what} named {key!r}", remedy=hint)

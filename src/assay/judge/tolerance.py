@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from assay.core.compare import Measures
@@ -39,13 +39,14 @@ from assay.core.verdict import Reason
 SAFETY = 4.0
 CEILING = 0.5
 ACCUMULATED = 1024
-WITHIN, OUTSIDE = "within tolerance", "outside tolerance"
 LIMIT = "numeric"
 
 
 @dataclass(frozen=True)
 class Tolerance:
     """Either ``max_relative_rms`` (noise over signal, 10^(−SNR/20)), or ``atol`` and ``rtol`` (``elementwise``).
+
+    ``per_output`` gives some outputs an (atol, rtol) of their own.
 
     ``min_cosine`` follows from ``max_relative_rms`` (an error of e cannot turn the output by more than
     asin e) and is there to be read.  Top-1 agreement has no limit: near-ties between classes flip at
@@ -58,11 +59,12 @@ class Tolerance:
     min_cosine: float | None = None
     atol: float | None = None
     rtol: float | None = None
+    per_output: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     precision: str | None = None
     depth: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None and value != {}}
 
 
 class Compared(Protocol):
@@ -114,15 +116,55 @@ def tolerance(precision: str, depth: int) -> Tolerance:
     return Tolerance(source, limit, math.sqrt(1 - limit * limit), precision=precision, depth=depth)
 
 
-def elementwise(atol: float, rtol: float) -> Tolerance:
-    """Limits on the largest absolute and the largest relative error of every output.
+def elementwise(atol: float, rtol: float, per_output: Mapping[str, tuple[float, float]] | None = None) -> Tolerance:
+    """``|c − r| <= atol + rtol·|r|`` for every value of every output, exactly numpy's ``allclose``.
 
-    Meeting either is enough, which implies ``|c − r| <= atol + rtol·|r|`` everywhere (numpy's
-    ``allclose``, but stricter).  Raises BadInput for a negative limit.
+    ``per_output`` holds (atol, rtol) for outputs with limits of their own.  Raises BadInput for a
+    negative limit.
     """
-    if atol < 0 or rtol < 0:
-        raise BadInput(f"a tolerance is zero or more, not atol {atol:g}, rtol {rtol:g}")
-    return Tolerance(f"asked for: atol {atol:g}, rtol {rtol:g}", atol=atol, rtol=rtol)
+    own = dict(per_output or {})
+    for a, r in ((atol, rtol), *own.values()):
+        if not (a >= 0 and r >= 0):
+            raise BadInput(f"a tolerance is zero or more, not atol {a:g}, rtol {r:g}")
+    shown = "".join(f", {name}: atol {a:g}, rtol {r:g}" for name, (a, r) in own.items())
+    return Tolerance(f"asked for: atol {atol:g}, rtol {rtol:g}{shown}", atol=atol, rtol=rtol, per_output=own)
+
+
+def parse_limits(text: str) -> tuple[float | None, dict[str, float]]:
+    """``"1e-5 out0:1e-4"`` -> (1e-5, {"out0": 1e-4}); parts are separated by spaces or commas.
+
+    Raises BadInput for what is no number, two defaults, or an output named twice.
+    """
+    default: float | None = None
+    own: dict[str, float] = {}
+    for part in text.replace(",", " ").split():
+        name, _, number = part.rpartition(":")
+        try:
+            value = float(number)
+        except ValueError:
+            raise BadInput(f"{part!r} is not a limit", remedy='--atol "1e-5 out0:1e-4"') from None
+        if name in own or (not name and default is not None):
+            raise BadInput(f"{text!r} gives {name or 'the default'} twice")
+        if name:
+            own[name] = value
+        else:
+            default = value
+    return default, own
+
+
+def asked_for(atol: str | None, rtol: str | None, outputs: Sequence[str]) -> Tolerance | None:
+    """The texts of ``--atol`` and ``--rtol`` as a Tolerance; None when neither was given.
+
+    What a text does not say is 0.  Raises UnknownName for an output that does not exist.
+    """
+    if atol is None and rtol is None:
+        return None
+    (a, own_a), (r, own_r) = parse_limits(atol or ""), parse_limits(rtol or "")
+    for name in (*own_a, *own_r):
+        if name not in outputs:
+            raise UnknownName("output", name, outputs)
+    own = {n: (own_a.get(n, a or 0.0), own_r.get(n, r or 0.0)) for n in dict.fromkeys((*own_a, *own_r))}
+    return elementwise(a or 0.0, r or 0.0, own)
 
 
 def judge_numeric(result: Compared, limit: Tolerance) -> Reason:
@@ -153,15 +195,16 @@ def judge_numeric(result: Compared, limit: Tolerance) -> Reason:
 
 
 def _judge_elementwise(rows: Sequence[tuple[int, str, Measures]], limit: Tolerance) -> Reason:
-    atol, rtol = limit.atol or 0.0, limit.rtol or 0.0
     for batch, name, found in rows:
-        if not (found.max_abs <= atol or found.max_rel <= rtol):
+        atol, rtol = limit.per_output.get(name, (limit.atol or 0.0, limit.rtol or 0.0))
+        over = found.excess(atol, rtol)
+        if not over <= 0:
             text = (
-                f"output {name!r} at batch {batch}: largest error {found.max_abs:.2g} absolute (limit {atol:g}), "
-                f"{found.max_rel:.2g} relative (limit {rtol:g})"
+                f"output {name!r} at batch {batch}: |c - r| exceeds {atol:g} + {rtol:g}·|r| by up to {over:.2g} "
+                f"(largest error {found.max_abs:.2g} absolute, {found.max_rel:.2g} relative)"
             )
             return Reason(LIMIT, "failed", text)
-    return Reason(LIMIT, "passed", f"every output is within atol {atol:g} or rtol {rtol:g}")
+    return Reason(LIMIT, "passed", f"|c - r| <= atol + rtol·|r| for every value ({limit.source})")
 
 
 def _unusable(found: Measures) -> str | None:

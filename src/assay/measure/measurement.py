@@ -93,7 +93,7 @@ def check_feeds(signature: Signature, feeds: Sequence[Feed], workload: Workload)
 
 
 def check_rows(signature: Signature, feeds: Sequence[Feed], batch: int) -> None:
-    """Raise BadInput for no feeds, or for one that has not ``batch`` rows; SignatureMismatch for one that does not fit."""
+    """Raise BadInput for no feeds or one that has not ``batch`` rows, SignatureMismatch for one that does not fit."""
     if not feeds:
         raise BadInput("there is nothing to feed: a measurement needs at least one feed")
     for feed in feeds:
@@ -109,7 +109,7 @@ def latency_figures(values: Vector) -> dict[str, Figure]:
     p90 and p99 are withheld when the effective sample cannot bound them; p50 and the mean are given
     without an interval then.
     """
-    figures = {name: _percentile(values, p) for name, p in PERCENTILES.items()}
+    figures = {name: percentile_figure(values, p) for name, p in PERCENTILES.items()}
     figures["latency.mean"] = _figure(mean_interval(values), "s")
     return figures
 
@@ -145,7 +145,8 @@ def concat_flags(before: int, dropped: int, total: int) -> Array:
     return np.arange(total) < before + dropped
 
 
-def _percentile(values: Vector, p: float) -> Figure:
+def percentile_figure(values: Vector, p: float) -> Figure:
+    """Percentile ``p`` of seconds; withheld, or for the median without an interval, where it cannot be bounded."""
     found = percentile_interval(values, p)
     if found.low is not None:
         return _figure(found, "s")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +21,15 @@ FOLDER = "samples"
 
 
 def save_raw(root: Path, name: str, measurement: Measurement) -> RawSamples:
-    """Write ``samples/NAME.npz`` under ``root``: ``values`` (float64, seconds) and ``warmup`` (bool).
+    """Write ``samples/NAME.npz`` under ``root``: ``values`` (float64, seconds), ``warmup`` (bool) and what else
+    the measurement knows about every call.
 
     Written beside its place and renamed.  Raises StorageFailed when that cannot be done.
     """
     path = root / FOLDER / f"{name}.npz"
     content = io.BytesIO()
-    np.savez_compressed(content, values=measurement.values, warmup=measurement.warmup)
+    arrays: dict[str, Any] = {**measurement.columns, "values": measurement.values, "warmup": measurement.warmup}
+    np.savez_compressed(content, **arrays)
     write_whole(path, content.getvalue())
     return RawSamples(path.relative_to(root).as_posix(), digest_file(path), "s")
 

@@ -44,17 +44,19 @@ def warmup_end(values: Vector) -> Cut:
 
     The second half is taken as settled.  Blocks of calls from the start are dropped while their median
     lies above the settled median by more than 2 % and by more than three standard errors of a
-    block's median (1.2533 σ / sqrt(block), σ from the median absolute deviation, the block counted at
-    its worth in independent calls).  Half as many again are dropped for the tail of the warm-up.
+    block's median (1.2533 σ / sqrt(block), σ from the median absolute deviation of the detrended
+    second half, the block counted at its worth in independent calls).  Half as many again are
+    dropped for the tail of the warm-up.
     """
     n = len(values)
     if n < _LEAST_TO_CUT:
         return Cut(0, True)
     settled = values[n // 2 :]
     centre = float(np.median(settled))
-    sigma = 1.4826 * float(np.median(np.abs(settled - centre)))
+    rest = _detrended(settled)
+    sigma = 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
     block = min(50, max(3, n // 32))
-    worth = max(1.0, block * percentile_effective_size(settled, 0.5) / len(settled))
+    worth = max(1.0, block * percentile_effective_size(rest, 0.5) / len(settled))
     limit = centre + max(0.02 * centre, 3 * 1.2533 * sigma / math.sqrt(worth))
     drop = 0
     while drop + block <= n // 2:
@@ -62,6 +64,12 @@ def warmup_end(values: Vector) -> Cut:
             return Cut(min(n // 2, math.ceil(MARGIN * drop)), True)
         drop += block
     return Cut(drop, False)
+
+
+def _detrended(values: Vector) -> Vector:
+    """Without the straight line through them: a trend is what is looked for, not correlation."""
+    at = np.arange(len(values)) - (len(values) - 1) / 2
+    return np.asarray(values - at * (at @ values) / (at @ at))
 
 
 def leading_to_drop(values: Vector) -> int:

@@ -13,6 +13,8 @@ from assay.present.text import one_line
 CHOSEN_MARK = "▶"
 EAGER = "vs torch eager fp32"
 SPEEDUP = "vs reference"
+SHORT_SPEEDUP = "speed-up"
+ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,22 @@ def compact_text(rows: Sequence[Row]) -> TableText:
         if row not in shown:
             reasons.setdefault(_because(row), []).append(_name(row))
     left_out = tuple(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
-    return replace(_written(shown, COMPACT), left_out=left_out)
+    metric = _metric(shown)
+    written = _written(shown, [_without(c, metric) if c.header == ACCURACY and metric else c for c in COMPACT])
+    over = _over(rows) if SHORT_SPEEDUP in written.headers else None
+    said = [f"speed-up is over {over}"] if over else []
+    said += [f"accuracy is {metric}"] if metric else []
+    return replace(written, left_out=(*([", ".join(said)] if said else []), *left_out))
+
+
+def _metric(rows: Sequence[Row]) -> str | None:
+    """The metric that all rows' accuracies are in: named below the table, not in every cell."""
+    names = {row.accuracy.name or "" for row in rows if row.accuracy.state == "checked"}
+    return one_line(names.pop().removeprefix("accuracy.")) if len(names) == 1 else None
+
+
+def _without(column: Column, metric: str) -> Column:
+    return replace(column, cell=lambda row: _accuracy_state(row).removeprefix(f"{metric} "))
 
 
 def _written(rows: Sequence[Row], columns: Sequence[Column]) -> TableText:
@@ -82,11 +99,19 @@ def _written(rows: Sequence[Row], columns: Sequence[Column]) -> TableText:
 
 def _named(column: Column, rows: Sequence[Row]) -> Column:
     """The speed-up column says over what: over PyTorch in eager mode only where that was the reference."""
-    references = {row.numeric.reference for row in rows if row.numeric.reference}
-    if column.header != SPEEDUP or len(references) > 1:
+    found = _over(rows)
+    if column.header != SPEEDUP or found is None:
         return column
-    found = references.pop() if references else "torch fp32"
-    return replace(column, header=EAGER if found == "torch fp32" else one_line(f"vs {found}"))
+    return replace(column, header=one_line(f"vs {found}"))
+
+
+def _over(rows: Sequence[Row]) -> str | None:
+    """What the speed-ups are over; None where rows were compared with different references."""
+    references = {row.numeric.reference for row in rows if row.numeric.reference} or {"torch fp32"}
+    if len(references) > 1:
+        return None
+    found = references.pop()
+    return EAGER.removeprefix("vs ") if found == "torch fp32" else found
 
 
 def _noted(column: Column, row: Row, notes: dict[str, int]) -> str:
@@ -127,10 +152,6 @@ def _accuracy_note(row: Row) -> str | None:
     return None if found.state == "checked" or not found.reason else f"accuracy {found.state}: {found.reason}"
 
 
-def _numeric_state(row: Row) -> str:
-    return numeric_text(row.numeric) if row.numeric.checked else "not checked"
-
-
 def _numeric_note(row: Row) -> str | None:
     found = row.numeric
     return None if found.checked or not found.reason else f"numerics not checked: {found.reason}"
@@ -142,6 +163,13 @@ def _subject(name: str) -> Callable[[Row], str]:
         return DASH if value is None else one_line(value)
 
     return cell
+
+
+def _device(row: Row) -> str:
+    """The device's own name, which tells two of one sort apart; what never ran has none."""
+    if not row.candidate:
+        return DASH
+    return one_line(row.subject.get("device_name") or row.subject.get("device") or DASH)
 
 
 def _throughput(*, interval: bool) -> Callable[[Row], str]:
@@ -205,7 +233,8 @@ def _scenario(row: Row) -> str:
 _MARK = Column("", lambda row: CHOSEN_MARK if row.chosen else "", optional=True)
 _BATCH = Column("batch", lambda row: DASH if row.batch is None else str(row.batch), right=True)
 _SCENARIO = Column("scenario", _scenario, varying=True)
-_DEVICE = Column("device", _subject("device"), varying=True)
+_MODEL = Column("model", _subject("model"), varying=True)
+_DEVICE = Column("device", _device, varying=True)
 _LABEL = Column("label", lambda row: one_line(row.label or ""), optional=True)
 _STATUS = Column("status", _status, _status_note, optional=True)
 _NUMERICS = "numerics (relative rms)"
@@ -223,6 +252,7 @@ def _over_reference(*, interval: bool) -> Column:
 
 COLUMNS: tuple[Column, ...] = (
     _MARK,
+    _MODEL,
     Column("engine", _subject("engine")),
     Column("precision", _subject("precision")),
     _DEVICE,
@@ -243,17 +273,17 @@ COLUMNS: tuple[Column, ...] = (
     _STATUS,
 )
 COMPACT: tuple[Column, ...] = (
-    _MARK,
-    Column("candidate", _name),
+    Column("candidate", lambda row: f"{CHOSEN_MARK} {_name(row)}" if row.chosen else _name(row)),
+    _MODEL,
     _DEVICE,
     _BATCH,
     _SCENARIO,
     Column("samples/s", _throughput(interval=False), right=True),
     _latency("p50", interval=False),
     _latency("p99", interval=False),
-    _over_reference(interval=False),
-    Column("accuracy", _accuracy_state, _accuracy_note),
-    Column(_NUMERICS, _numeric_state, _numeric_note),
+    replace(_over_reference(interval=False), header=SHORT_SPEEDUP),
+    Column(ACCURACY, _accuracy_state, _accuracy_note),
+    Column("numerics", lambda row: one_line(row.numeric.name or "not checked"), _numeric_note),
     _LABEL,
     _STATUS,
 )

@@ -11,14 +11,23 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from assay.core.record import Record
 from assay.core.verdict import Reason, Verdict
-from assay.present.figures import format_figure
+from assay.present.figures import format_drop, format_figure
 from assay.present.html_cells import Cell, columns, full_name, name, safe, speedup_header
 from assay.present.html_data import payload, to_script
-from assay.present.html_sections import changed_predictions, environment_table, footnotes, notes_list, records_table
+from assay.present.html_sections import (
+    changed_predictions,
+    environment_table,
+    findings_list,
+    footnotes,
+    notes_list,
+    records_table,
+)
 from assay.present.rows import Report, Row, table_rows
 from assay.present.text import one_line, state_word
+
+BUDGET_BYTES = 4_800_000
+"""The page stays under 5 MB with many hundred rows; the plotting library takes 1.2 MB of it."""
 
 _TONES = {"passed": "good", "failed": "bad", "not_shown": "warn"}
 
@@ -34,15 +43,17 @@ def render(report: Report) -> str:
         "verdict": _verdict(report.verdict, rows),
         "tiles": _tiles(rows),
         "table": _table(rows),
+        "findings": findings_list(report),
         "changed": changed_predictions(report.records),
         "notes": notes_list(report, rows),
         "environment": environment_table(report.records),
         "command": _command(report.about),
         "records": records_table(report.records),
-        "payload": to_script(payload(report, rows)),
         "plotting": _asset("plotly-basic.min.js"),
         "script": _asset("report.js"),
     }
+    rest = sum(len(text.encode()) for text in parts.values())
+    parts["payload"] = to_script(payload(report, rows, BUDGET_BYTES - rest))
     return Template(_asset("report.html")).substitute(parts).rstrip("\n") + "\n"
 
 
@@ -85,7 +96,9 @@ def _reason(reason: Reason) -> str:
 
 
 def _evidence(record: str | None) -> str:
-    return f' <a class="evidence" href="#record-{safe(record)}" data-record="{safe(record)}">record</a>' if record else ""
+    return (
+        f' <a class="evidence" href="#record-{safe(record)}" data-record="{safe(record)}">record</a>' if record else ""
+    )
 
 
 def _tiles(rows: Sequence[Row]) -> str:
@@ -105,10 +118,9 @@ def _tiles(rows: Sequence[Row]) -> str:
     for label, figure, record in tiles:
         if figure is None:
             continue
-        whole, point = format_figure(figure), format_figure(figure, interval=False)
-        if figure.value is None:
-            point, whole = "—", f"— {figure.reason or 'withheld'}"
-        spread = whole.removeprefix(point).strip().removeprefix("(").removesuffix(")")
+        whole = format_drop(figure) if figure is drop else format_figure(figure)
+        point, _, spread = whole.partition(" (")
+        spread = spread.removesuffix(")")
         number, _, unit = one_line(point).partition(" ")
         below = f'<span class="spread">{safe(spread)}</span>' if spread else ""
         inner = f'<span class="label">{safe(label)}</span><span class="value">{safe(number)}'
@@ -132,13 +144,23 @@ def _table(rows: Sequence[Row]) -> str:
         cells = [c.cell(row) for c in shown]
         tds = "".join(_cell(cell, c.header, c.wide, notes) for cell, c in zip(cells, shown, strict=True))
         classes = " ".join(filter(None, ("chosen" if row.chosen else "", "" if row.status == "ok" else "dim")))
-        words = safe(f"{name(row)} {row.batch or ''} {row.label or ''} {row.status} {row.accuracy.state}".lower())
-        last = f'<td class="more"><button type="button" data-row="{place}" aria-label="details of {safe(full_name(row))}">'
+        words = _searchable(row)
+        last = (
+            f'<td class="more"><button type="button" data-row="{place}" aria-label="details of {safe(full_name(row))}">'
+        )
         body.append(
             f'<tr class="{classes}" data-row="{place}" data-words="{words}">{tds}{last}details</button></td></tr>'
         )
-    table = f'<table id="candidates"><thead><tr>{head}<th class="more"></th></tr></thead><tbody>{"".join(body)}</tbody></table>'
+    head = f'<thead><tr>{head}<th class="more"></th></tr></thead>'
+    table = f'<table id="candidates">{head}<tbody>{"".join(body)}</tbody></table>'
     return f'<div class="scroll">{table}</div>{footnotes(list(notes))}'
+
+
+def _searchable(row: Row) -> str:
+    """What the filter looks through."""
+    subject = row.subject
+    words = [subject.get("model"), subject.get("device_name"), name(row), row.batch, row.scenario, row.label]
+    return safe(" ".join(str(w) for w in (*words, row.status, row.accuracy.state) if w is not None).lower())
 
 
 def _cell(cell: Cell, header: str, wide: bool, notes: dict[str, int]) -> str:
@@ -161,5 +183,3 @@ def _command(about: Mapping[str, Any]) -> str:
         f'<div class="command"><code id="command">{safe(command)}</code><button type="button" data-copy="command">copy'
         "</button></div><p class='hint'>The details of a row give the command for that row alone.</p>"
     )
-
-

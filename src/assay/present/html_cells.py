@@ -46,7 +46,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     """Every column some row has something in; accuracy, numerics and the trust label always are there."""
     largest = max((v for r in rows if (v := _value(r.speeds.get("throughput"))) is not None), default=None)
     every = [
-        Column("candidate", candidate, wide=True),
+        Column("candidate", _candidate(rows), wide=True),
         Column("batch", batch),
         Column("scenario", scenario, wide=True, optional=True),
         Column("samples/s", _throughput(largest)),
@@ -58,7 +58,6 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("numerics", numeric, wide=True),
         Column("memory", memory, optional=True),
         Column("trust", trust, wide=True),
-        Column("status", status, wide=True, optional=True),
     ]
     return [c for c in every if not c.optional or any(c.cell(r).sort not in (None, "") for r in rows)]
 
@@ -71,9 +70,9 @@ def speedup_header(rows: Iterable[Row]) -> str:
 
 
 def name(row: Row) -> str:
-    """``openvino bf16``."""
+    """``openvino bf16``; where several runs are in one report, the run's name comes first."""
     subject = row.subject
-    return one_line(" ".join(str(subject[n]) for n in ("engine", "precision") if subject.get(n)) or "unnamed")
+    return one_line(" ".join(str(subject[n]) for n in ("run", "engine", "precision") if subject.get(n)) or "unnamed")
 
 
 def full_name(row: Row) -> str:
@@ -81,13 +80,30 @@ def full_name(row: Row) -> str:
     return name(row) + (f", batch {row.batch}" if row.batch is not None else "")
 
 
-def candidate(row: Row) -> Cell:
-    subject = row.subject
-    small = [f"{subject[n]} {n}" for n in ("threads", "streams") if subject.get(n)]
-    small += [str(subject[n]) for n in ("device_name", "device") if subject.get(n)][:1]
-    mark = '<span class="mark" title="the chosen configuration">chosen</span>' if row.chosen else ""
-    below = f'<span class="sub">{safe(" · ".join(small))}</span>' if small else ""
-    return Cell(f'<span class="name">{safe(name(row))}</span>{mark}{below}', name(row))
+def _candidate(rows: Sequence[Row]) -> Callable[[Row], Cell]:
+    """Engine and precision; below them what sets this row apart: device, threads, streams, the choice."""
+    varying = [n for n in ("model", "device_name") if len({row.subject.get(n) for row in rows} - {None}) > 1]
+
+    def cell(row: Row) -> Cell:
+        small = [f"{row.subject[n]} {n}" for n in ("threads", "streams") if row.subject.get(n)]
+        small = [str(row.subject[n]) for n in varying if row.subject.get(n)] + small
+        mark = '<span class="mark" title="the chosen configuration">chosen</span>' if row.chosen else ""
+        below = f'<span class="sub">{safe(" · ".join(small))}</span>' if small else ""
+        record = row.record_ids[0] if row.record_ids and row.status != "ok" else None
+        html = f'<span class="name">{safe(name(row))}</span>{below}{mark}{_status(row)}'
+        return Cell(html, name(row), _why(row), record)
+
+    return cell
+
+
+def _status(row: Row) -> str:
+    if row.status == "ok":
+        return ""
+    return f'<br><span class="chip {"bad" if row.status == "failed" else "warn"}">{safe(row.status)}</span>'
+
+
+def _why(row: Row) -> str | None:
+    return f"{row.status} because {row.reason}" if row.status != "ok" and row.reason else None
 
 
 def batch(row: Row) -> Cell:
@@ -138,9 +154,15 @@ def accuracy(row: Row) -> Cell:
     if found.state != "checked":
         note = f"accuracy {found.state}: {found.reason}" if found.reason else None
         return Cell(f'<span class="chip warn">{safe(found.state)}</span>', None, note, found.record)
-    drop = f'<span class="sub">drop {safe(format_drop(found.drop))}</span>' if found.drop is not None else ""
+    drop = f'<span class="sub">drop {_drop(found.drop)}</span>' if found.drop is not None else ""
     text = safe(accuracy_text(found, interval=False))
     return Cell(f'<span class="num">{text}</span>{drop}', _value(found.figure), None, found.record)
+
+
+def _drop(figure: Figure) -> str:
+    """The drop, and its interval on a line below."""
+    point, _, interval = format_drop(figure).partition(" (")
+    return safe(point) + (f"<br>{safe(interval.removesuffix(')'))}" if interval else "")
 
 
 def numeric(row: Row) -> Cell:
@@ -167,16 +189,7 @@ def trust(row: Row) -> Cell:
     """Whether the series of timings can be relied on, one chip a label."""
     labels = [text.strip() for text in (row.label or "").split(",") if text.strip()]
     chips = [f'<span class="chip {"good" if t in GOOD_LABELS else "warn"}">{safe(t)}</span>' for t in labels]
-    return Cell(" ".join(chips) or DASH, row.label)
-
-
-def status(row: Row) -> Cell:
-    if row.status == "ok":
-        return Cell("", "")
-    tone = "bad" if row.status == "failed" else "warn"
-    note = f"{row.status} because {row.reason}" if row.reason else None
-    record = row.record_ids[0] if row.record_ids else None
-    return Cell(f'<span class="chip {tone}">{safe(row.status)}</span>', row.status, note, record)
+    return Cell(f'<span class="stack">{" ".join(chips)}</span>' if chips else DASH, row.label)
 
 
 def _value(figure: Figure | None) -> float | None:

@@ -15,14 +15,30 @@ from assay.present.rows import ALL_BUSY, ONE_CALLER, Report, Row
 from assay.present.series import Series
 from assay.present.text import one_line
 
-RECORDS_BUDGET_BYTES = 3_000_000
-"""The page stays under 5 MB whatever the run: the plotting library takes 1.2 MB of it."""
-
 _FIGURES = ("throughput", "latency.p50", "latency.p90", "latency.p99", "speedup.eager")
 
 
-def payload(report: Report, rows: Sequence[Row]) -> dict[str, Any]:
-    """Everything the script draws and shows; figures carry their texts, so that it computes none."""
+def payload(report: Report, rows: Sequence[Row], budget_bytes: int) -> dict[str, Any]:
+    """Everything the script draws and shows; figures carry their texts, so that it computes none.
+
+    Where it would take more than ``budget_bytes``, the records' details are left out, largest first, then
+    the raw series; both are said where they would have stood.
+    """
+    made = _everything(report, rows)
+    excess = len(to_script(made)) - budget_bytes
+    for record in sorted(made["records"], key=lambda r: -len(to_script(r["details"]))):
+        if excess <= 0:
+            break
+        size = len(to_script(record["details"]))
+        record["details"] = {"left out": f"{size} bytes; they are in records.jsonl"}
+        excess -= size - len(to_script(record["details"]))
+    if excess > 0:
+        gone = {"reason": "left out to keep the report small; the file is in samples/"}
+        made["series"] = dict.fromkeys(made["series"], gone)
+    return made
+
+
+def _everything(report: Report, rows: Sequence[Row]) -> dict[str, Any]:
     records, environments = _records(report.records)
     return {
         "title": one_line(report.title),
@@ -92,8 +108,7 @@ def _short(seconds: float) -> float:
 
 
 def _records(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Records as JSON with their environments told once, and details left out, largest first, where all of
-    them would not fit."""
+    """Records as JSON with their environments told once."""
     environments: dict[str, int] = {}
     shown: list[dict[str, Any]] = []
     for record in records:
@@ -102,14 +117,6 @@ def _records(records: Sequence[Record]) -> tuple[list[dict[str, Any]], list[dict
         data["environment"] = environments.setdefault(key, len(environments))
         data["texts"] = {n: format_figure(f) for n, f in record.figures.items()}
         shown.append(data)
-    sizes = [len(json.dumps(d, default=str)) for d in shown]
-    excess = sum(sizes) + sum(map(len, environments)) - RECORDS_BUDGET_BYTES
-    for place in sorted(range(len(shown)), key=lambda i: -len(json.dumps(shown[i]["details"], default=str))):
-        if excess <= 0:
-            break
-        size = len(json.dumps(shown[place]["details"], default=str))
-        shown[place]["details"] = {"left out": f"{size} bytes; they are in records.jsonl"}
-        excess -= size
     return shown, [json.loads(key) for key in environments]
 
 

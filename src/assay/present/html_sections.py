@@ -34,6 +34,22 @@ def notes_list(report: Report, rows: Sequence[Row]) -> str:
     return _list(dict.fromkeys(said)) or '<p class="empty">Nothing to note.</p>'
 
 
+def findings_list(report: Report) -> str:
+    """What an import noticed about the figures, the contradictions first; empty where there is nothing."""
+    found = [f for f in report.about.get("findings") or () if isinstance(f, Mapping)]
+    if not found:
+        return ""
+    order = {"contradiction": 0, "suspect": 1}
+    items = []
+    for finding in sorted(found, key=lambda f: order.get(str(f.get("severity")), 2)):
+        severity = str(finding.get("severity"))
+        tone = {"contradiction": "bad", "suspect": "warn"}.get(severity, "")
+        where = f'<span class="sub">{safe(finding.get("where"))}</span>' if finding.get("where") else ""
+        items.append(f'<li><span class="chip {tone}">{safe(severity)}</span> {safe(finding.get("text"))}{where}</li>')
+    title = f"<h2>Findings</h2><p class='hint'>{len(found)} things that the imported figures say about each other.</p>"
+    return f'<section id="findings" class="card">{title}<ul class="reasons">{"".join(items)}</ul></section>'
+
+
 def _list(texts: Iterable[str]) -> str:
     items = "".join(f"<li>{safe(text)}</li>" for text in texts)
     return f"<ul>{items}</ul>" if items else ""

@@ -108,6 +108,8 @@ def _warnings(report: Report, rows: Sequence[Row]) -> list[str]:
     said += [f"Not available here: {escape(text)}" for text in about.get("missing") or ()]
     said += [escape(text) for text in about.get("warnings") or ()]
     said += [f"{_name(row)}: {escape(text)}" for row in rows for text in row.warnings]
+    found = [f for f in about.get("findings") or () if isinstance(f, Mapping)]
+    said += [f"**{escape(f.get('severity'))}** {escape(f.get('where'))}: {escape(f.get('text'))}" for f in found]
     said = list(dict.fromkeys(said))
     return ["## Notes", "", *(f"- {text}" for text in said), ""] if said else []
 

@@ -2,7 +2,8 @@
 
 The rule of this file: **no speed without the accuracy state of that very candidate**.  Rows
 join on ``subject["candidate"]``, the digest over artifact, engine, options and device; a
-measurement whose candidate was never verified has its speeds withheld.
+measurement whose candidate was never verified has its speeds withheld.  Imported figures are shown as
+what they are, with "not checked" beside them: nobody here could have verified them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _SPEEDS = {
     "latency.p99": ("s", (ONE_CALLER, ALL_BUSY)),
     "latency.mean": ("s", (ONE_CALLER, ALL_BUSY)),
 }
+_SLOT = ("run", "engine", "precision", "device", "batch", "threads", "streams")
 _ALWAYS = ("throughput", "latency.p50", "latency.p90", "latency.p99")
 
 
@@ -99,7 +101,8 @@ class Row:
     """One line of the table.
 
     ``speeds`` has all names of ``_SPEEDS`` that were measured, withheld ones included; ``sources`` is the
-    scenario each comes from and ``origins`` the id of its record; ``status`` is ``ok``, ``skipped``, ``failed`` or ``not measured``.
+    scenario each comes from and ``origins`` the id of its record; ``status`` is ``ok``,
+    ``skipped``, ``failed`` or ``not measured``.
     """
 
     subject: dict[str, Any]
@@ -142,12 +145,28 @@ def _measurements(records: Sequence[Record]) -> list[list[Record]]:
     groups: dict[tuple[Any, ...], dict[str, dict[str, Record]]] = {}
     for record in records:
         if record.kind in ("measure", "confirm"):
-            scenario = record.conditions.get("scenario") or ONE_CALLER
+            scenario = _scenario(record)
             own = None if scenario in (ONE_CALLER, ALL_BUSY) else scenario
             # A measurement that names no candidate stands alone: nothing can be joined to it.
             place = (record.subject.get("candidate") or record.id, _batch(record), own)
             groups.setdefault(place, {}).setdefault(record.kind, {})[scenario] = record
     return [list(kinds.get("confirm", kinds.get("measure", {})).values()) for kinds in groups.values()]
+
+
+def _scenario(record: Record) -> str:
+    """How the speed was taken.  An imported one tells besides what its rate counts and what it rests on."""
+    conditions = record.conditions
+    parts = [conditions.get("scenario")]
+    if conditions.get("imported"):
+        parts += [conditions.get("basis"), conditions.get("scope"), conditions.get("how"), conditions.get("evidence")]
+        plain = ("device", "measured", "log", "not stated", None)
+        return ", ".join(str(part) for part in parts if part not in plain) or "imported"
+    return str(parts[0] or ONE_CALLER)
+
+
+def _of_batch(records: Sequence[Record], batch: int | None) -> list[Record]:
+    """Without the accuracies that were found at another batch size alone, as logs tell them."""
+    return [r for r in records if not (r.conditions.get("imported") and r.conditions.get("batch") not in (None, batch))]
 
 
 def _batch(record: Record) -> int | None:
@@ -158,17 +177,18 @@ def _batch(record: Record) -> int | None:
 def _measured_row(group: Sequence[Record], records: Sequence[Record]) -> Row:
     first = group[0]
     digest, batch = first.subject.get("candidate"), _batch(first)
-    numeric, accuracy = numeric_of(digest, records, batch), accuracy_of(digest, records)
+    numeric, accuracy = numeric_of(digest, records, batch), accuracy_of(digest, _of_batch(records, batch))
     sources = {name: record for name in _SPEEDS if (record := _source(name, group)) is not None}
     speeds = {name: _speed(name, record) for name, record in sources.items()}
-    if not numeric.checked:
+    if not numeric.checked and not first.conditions.get("imported"):
         speeds = _withhold(speeds, NOT_CHECKED_SPEED)
     bad = [r for r in group if r.status != "ok"]
     which = {r.id: "" if len(bad) == len(group) else f"{r.conditions.get('scenario')}: " for r in bad}
     reasons = dict.fromkeys(f"{which[r.id]}{r.reason}" for r in bad)
     memory = [r.figures["memory.peak"] for r in group if "memory.peak" in r.figures]
     evidence = (*(r.id for r in group), *numeric.records, *((accuracy.record,) if accuracy.record else ()))
-    own = first.conditions.get("scenario")
+    own = _scenario(first)
+    imported = "imported" if first.conditions.get("imported") else None
     return Row(
         subject=dict(first.subject),
         batch=batch,
@@ -180,7 +200,7 @@ def _measured_row(group: Sequence[Record], records: Sequence[Record]) -> Row:
         numeric=numeric,
         status=bad[0].status if bad else "ok",
         reason="; ".join(reasons) or None,
-        label=", ".join(dict.fromkeys(r.label for r in group if r.label)) or None,
+        label=", ".join(dict.fromkeys(r.label or "" for r in group)).strip(", ") or imported,
         warnings=tuple(dict.fromkeys(text for r in group for text in r.warnings)),
         confirmed=first.kind == "confirm",
         record_ids=evidence,
@@ -200,7 +220,8 @@ def _speed(name: str, record: Record) -> Figure:
     unit = _SPEEDS[name][0]
     if record.status != "ok":
         return withheld(unit, f"{record.status}: {record.reason}")
-    return record.figures.get(name) or withheld(unit, "not measured in this scenario")
+    absent = "not in the log" if record.conditions.get("imported") else "not measured in this scenario"
+    return record.figures.get(name) or withheld(unit, absent)
 
 
 def _withhold(speeds: Mapping[str, Figure], reason: str) -> dict[str, Figure]:
@@ -241,7 +262,7 @@ def _left_out(records: Sequence[Record], shown: set[Any]) -> list[Row]:
     for record in records:
         if record.kind in ("export", "build"):
             subject = record.subject
-            parts = (subject.get(name) for name in ("engine", "precision", "device", "batch", "threads", "streams"))
+            parts = (subject.get(name) for name in _SLOT)
             latest[(record.kind, *parts)] = record
     rows = []
     for record in latest.values():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+WIDEST = 24
+"""A column that a terminal cannot spare more than this for is folded after all."""
+
 STATE_STYLES = {"passed": "bold green", "failed": "bold red", "not_shown": "bold yellow"}
 
 
@@ -26,13 +29,21 @@ def candidate_table(report: Report) -> Table:
     rows = table_rows(report)
     text = compact_text(rows)
     table = _table(one_line(report.title))
-    for column in text.columns:
+    table.show_edge = False
+    for place, column in enumerate(text.columns):
         justify: Literal["left", "right"] = "right" if column.right else "left"
-        # Nothing is cut off and no column may vanish: a speed must not lose the accuracy beside it.
-        table.add_column(_text(column.header), justify=justify, overflow="fold")
-    for row, cells in zip(text.rows, text.cells, strict=True):
+        cells = [one_line(row[place]) for row in text.cells]
+        # Nothing is cut off and no column may vanish: a speed must not lose the accuracy beside it.  Names and
+        # numbers stay on one line where that fits, and words are not broken.
+        widest = max(map(len, [column.header, *cells]))
+        whole = (place == 0 or column.right) and widest <= WIDEST
+        longest = max((len(word) for t in (column.header, *cells) for word in t.split()), default=1)
+        table.add_column(
+            _text(column.header), justify=justify, overflow="fold", no_wrap=whole, min_width=min(longest, WIDEST)
+        )
+    for row, line in zip(text.rows, text.cells, strict=True):
         style = "bold" if row.chosen else ("dim" if row.status != "ok" else "")
-        table.add_row(*map(_text, cells), style=style)
+        table.add_row(*map(_text, line), style=style)
     notes = text.lines_below() if rows else ["no candidate was built or measured"]
     table.caption = _lines(notes) if notes else None
     table.caption_justify = "left"

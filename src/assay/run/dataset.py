@@ -14,7 +14,7 @@ from assay.core.dataset import Reader, Task
 from assay.core.errors import BadInput
 from assay.core.model import Model
 from assay.core.sample import digest
-from assay.core.tensors import Signature, is_float
+from assay.core.tensors import Signature
 from assay.core.transform import FunctionTransform, NullTransform, Transform
 from assay.data import ReaderContext
 from assay.run.context import Data
@@ -120,14 +120,12 @@ def _task(
         return tasks.open_task("tensor", tasks.TaskOptions(metric=objects.metric)), None
     if target is None:
         return None, "the data have no targets"
-    if _is_classification(signature, target):
-        return tasks.open_task("classification"), None
-    return None, "no task fits these targets and outputs; give a metric"
-
-
-def _is_classification(signature: Signature, target: Any) -> bool:
-    scores = [s for s in signature.outputs if len(s.shape) == 2 and is_float(s.dtype)]
-    return len(scores) == 1 and hasattr(target, "__index__")
+    name = tasks.fitting(signature, target)
+    if name is None:
+        return None, "no task fits these targets and outputs; give a metric"
+    described = reader.preprocess or {}
+    options = tasks.TaskOptions(white=described.get("white", 1.0), order=described.get("order", "RGB"))
+    return tasks.open_task(name, options), None
 
 
 def _identity(request: RunRequest, reader: Reader) -> str:

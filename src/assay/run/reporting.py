@@ -46,9 +46,10 @@ def fronts_of(rows: Sequence[Row]) -> dict[str, tuple[int, ...]]:
     """The rows that none beats in throughput together with latency, and together with accuracy."""
     rates = [_value(row, "throughput") for row in rows]
     delays = [_value(row, "latency.p50") for row in rows]
+    haste = [None if delay is None else -delay for delay in delays]
     scores = [row.accuracy.figure.value if row.accuracy.figure else None for row in rows]
     return {
-        "latency": front([(rate, None if delay is None else -delay) for rate, delay in zip(rates, delays, strict=True)]),
+        "latency": front(list(zip(rates, haste, strict=True))),
         "accuracy": front(list(zip(rates, scores, strict=True))),
     }
 

@@ -58,7 +58,7 @@ def build_file(engine_name: str, artifact: Artifact, options: BuildOptions, out_
 
 def measure_candidate(candidate: Candidate, opening: Opening | None, trial: Trial) -> Measured:
     """Open the candidate, press it with every workload, say what it took."""
-    candidate = _with_module(candidate, opening) if opening else candidate
+    candidate = with_module(candidate, opening) if opening else candidate
     measurements: dict[Case, Measurement] = {}
     refused: dict[Case, str] = {}
     with open_candidate(candidate) as session:
@@ -77,7 +77,7 @@ def _press(session: Session, feeds: Sequence[Feed], workload: Workload) -> Measu
     return measure_throughput(session, feeds, workload)
 
 
-def _with_module(candidate: Candidate, opening: Opening) -> Candidate:
+def with_module(candidate: Candidate, opening: Opening) -> Candidate:
     """The candidate with its module rebuilt here; it must be the very same one."""
     model = resolve_model(opening.spec, opening.options)
     if model.artifact.sha256 != candidate.artifact.sha256:

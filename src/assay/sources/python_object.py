@@ -24,7 +24,7 @@ def from_module(module: nn.Module, name: str, example: Any, options: SourceOptio
     ``example`` is one input (tensor or array), a tuple or list of them in ``forward``'s order, or a
     dict by the names of ``forward``'s parameters; None when ``options.shapes`` say it all.  Axis 0 of
     every input whose size there is the first input's is taken as the batch, and is free.  Inputs are
-    called ``input``, or ``input_0`` … , or as the dict calls them.  The caller's module is left as it
+    called ``input`` when there is one, else as ``forward`` or the dict calls them.  The caller's module is left as it
     is: a copy is used where one can be made.  Raises BadInput for examples it cannot read, and for
     modules that do not run on them.
     """
@@ -38,7 +38,7 @@ def from_module(module: nn.Module, name: str, example: Any, options: SourceOptio
     elif example is not None:
         several = isinstance(example, tuple | list)
         values = list(example) if several else [example]
-        names = ["input"] if len(values) == 1 else [f"input_{i}" for i in range(len(values))]
+        names = ["input"] if len(values) == 1 else _positional_names(module, len(values))
         inputs = specs_of({n: as_tensor(v, n) for n, v in zip(names, values, strict=True)})
     kind = type(module)
     return finish(
@@ -53,6 +53,17 @@ def from_module(module: nn.Module, name: str, example: Any, options: SourceOptio
         ),
         options,
     )
+
+
+def _positional_names(module: nn.Module, count: int) -> list[str]:
+    """What ``forward`` calls its first ``count`` inputs; ``input_0`` … where it does not say (``*args``)."""
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [p.name for p in parameters if p.kind in kinds][:count]
+    return names if len(names) == count else [f"input_{i}" for i in range(count)]
 
 
 def as_tensor(value: Any, name: str) -> Tensor:

@@ -13,7 +13,7 @@ class TaskOptions:
 
     The rest is for a user's own metric (task ``tensor``): the function, the name its figure gets
     (None: the function's own), the key that limits are about when it returns a mapping (None: the first), its
-    unit, and whether more is better.
+    unit, and whether more is better.  ``white`` and ``order`` (RGB or BGR) say how an output is a picture.
     """
 
     output: str | None = None
@@ -22,3 +22,5 @@ class TaskOptions:
     primary: str | None = None
     unit: str = "value"
     higher_is_better: bool = True
+    white: float = 1.0
+    order: str = "RGB"

@@ -196,11 +196,14 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 10, r: 12, t: 10, b: 10 },
       font: { family: "system-ui, sans-serif", size: 12, color: css("--ink") }, hovermode: "closest",
       hoverlabel: { bgcolor: css("--card"), bordercolor: css("--line"), font: { color: css("--ink"), size: 12 } },
+      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--line"), activecolor: css("--accent") },
       legend: { orientation: "h", y: -0.22, font: { size: 11, color: css("--soft") } },
       xaxis: axis(x, xaxis), yaxis: axis(y, yaxis), ...rest,
     };
   }
-  const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"], showTips: false };
+  // The library would offer to send the data to its makers' server: never from here.
+  const CONFIG = { showSendToCloud: false, showEditInChartStudio: false, plotlyServerURL: "", displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "zoomIn2d", "zoomOut2d"], displayModeBar: "hover", showTips: false };
   function draw(id, traces, shape, why) {
     const node = byId(id);
     const empty = !traces.length;

@@ -9,8 +9,11 @@ from assay.core.engine import Candidate
 from assay.core.errors import AssayError, WrongPrecision
 from assay.core.record import Record
 from assay.core.sample import digest
-from assay.judge.tolerance import judge_numeric, tolerance
-from assay.measure.numerics import compare_sessions
+from assay.judge.classes import classify
+from assay.judge.tolerance import tolerance
+from assay.measure.selfcheck import self_check
+from assay.run.arithmetic import arithmetic_of
+from assay.run.compare_two import compare_with_truth, self_check_feed, verify_details
 from assay.run.context import Context, Data, Exported, batched
 from assay.run.keys import stage_key
 from assay.run.opening import open_candidate
@@ -22,7 +25,7 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
     rows = list(data.samples(ctx.request.effort.verify_samples))
     batches = tuple(sorted({*VERIFY_BATCHES, *ctx.request.batches}))
     key = stage_key(
-        "verify", ctx.environment, reference.digest, candidate.digest, digest(rows), batches, exported.depth
+        "verify", ctx.environment, reference.digest, candidate.digest, digest(rows), batches, exported.depth, "split"
     )
     stage = f"verify-{candidate.engine}-{candidate.options.precision}"
     ctx.progress.stage("verify", candidate.label)
@@ -57,10 +60,18 @@ def _verify(
     reference, candidate = pair
     subject = candidate.subject(ctx.model.name)
     try:
-        with open_candidate(reference) as first, open_candidate(candidate) as second:
+        with (
+            arithmetic_of(reference.artifact, exported.signature) as exact,
+            open_candidate(reference) as first,
+            open_candidate(candidate) as second,
+        ):
             attestation = second.attest()
             warnings = attestation.check(None, candidate.options.precision)
-            result = compare_sessions(first, second, feeds)
+            result, split = compare_with_truth((first, second), feeds, exact, candidate.options.precision)
+            allowed = tolerance(candidate.options.precision, exported.depth)
+            judged = classify(result, allowed, split)
+            limit = judged.detectable or allowed.max_relative_rms or 0.0
+            checks = self_check(second, self_check_feed(feeds, second), limit)
     except AssayError as error:
         kind = "ran in another precision than asked" if isinstance(error, WrongPrecision) else "could not be compared"
         return Record(
@@ -71,22 +82,17 @@ def _verify(
             conditions=conditions,
             environment=ctx.environment,
         )
-    allowed = tolerance(candidate.options.precision, exported.depth)
-    judged = judge_numeric(result, allowed)
+    inconsistent = [f"self-consistency, {f.name}: {f.text}" for f in checks.failed]
     return Record(
         "verify",
         subject,
         figures=result.figures(),
         conditions=conditions,
         environment=ctx.environment,
-        warnings=(*warnings, *result.warnings),
+        warnings=(*warnings, *result.warnings, *inconsistent),
         details={
-            "class": "within tolerance" if judged.state == "passed" else "outside tolerance",
-            "judged": judged.to_json(),
-            "tolerance": allowed.to_json(),
-            "outputs": result.to_json(),
-            "failures": list(result.failures),
-            "not_checked": list(result.not_checked),
+            **verify_details(result, judged, allowed, split),
             "attestation": attestation.to_json(),
+            "self_check": checks.to_json(),
         },
     )

@@ -1,0 +1,91 @@
+"""``assay diagnose``: CANDIDATE differs from REF; who is to blame?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.cli.options import SourceArguments, common, model_options, output_of, precisions, sizes, words
+from assay.cli.output import Output
+from assay.core.errors import BadInput
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("candidate")
+@click.option("--data", metavar="DATA", help="Look at these samples; without: seeded inputs from the signature.")
+@click.option("--engine", "engine_name", help="Run CANDIDATE on this engine; default: the one its file is for.")
+@click.option("--precision", default="fp32", show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--batch", default="4", show_default=True, metavar="N")
+@click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option(
+    "--simplify", "passes", default="", metavar="PASS,…", help="Passes to look at one by one, on an export of REF."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write a minimal reproduction of every fault found here.")
+@click.option("--mapping", is_flag=True, help="Also print which ATen operators became which ONNX operators.")
+@model_options
+@common
+def command(**values: Any) -> int:
+    """Name the stage, the operator and the line of Python where CANDIDATE begins to differ from REF."""
+    output = output_of("diagnose", values)
+    from assay.cli.progress import progress_for
+    from assay.run.compare_two import Pair
+    from assay.run.diagnose_two import Asked, diagnose_two
+
+    wanted = precisions(values["precision"])
+    if not wanted or len(wanted) != 1:
+        raise BadInput("diagnose looks at one precision at a time", remedy="--precision bf16")
+    pair = Pair(
+        reference=values["ref"],
+        candidate=values["candidate"],
+        engine=values["engine_name"],
+        precision=wanted[0],
+        device=values["device"],
+        data=values["data"],
+        batches=sizes(values["batch"]),
+        samples=values["samples"],
+    )
+    arguments = SourceArguments(values)
+    asked = Asked(pair, values["out"], words(values["passes"]), arguments.export())
+    found = diagnose_two(asked, arguments.source(Path()), progress_for(output))
+    _show(output, found, values["mapping"])
+    output.result(records=[found.record], verdict=found.verdict)
+    return found.verdict.exit_code
+
+
+def _show(output: Output, found: Any, mapping: bool) -> None:
+    from rich.table import Table
+
+    table = Table(title="error by stage (relative rms of the worst output)")
+    for header in ("stage", "added", "its due", "in all", ""):
+        table.add_column(header)
+    for row in found.rows:
+        table.add_row(row.name, _figure(row.added), f"{row.due:.2g}", _figure(row.total), f"{row.state} {row.text}")
+    output.show(table)
+    for guilty in found.guilty:
+        piece = guilty.piece
+        output.say(
+            f"guilty: tensor {piece.tensor!r}: alone {_figure(piece.local)} (due {piece.due:.2g}), "
+            f"accumulated {_figure(piece.accumulated)}"
+        )
+        for name, op in piece.nodes[:8]:
+            output.say(f"  {op} {name}: {guilty.origins.get(name, 'of unknown origin')}")
+        for r in piece.ranges:
+            output.say(f"  {r.tensor}: {r.low:.4g} … {r.high:.4g}, rms {r.rms:.3g}")
+        for text in guilty.advice:
+            output.say(f"  {text}")
+        if guilty.reproduction:
+            output.say(f"  reproduction: python {guilty.reproduction / 'reproduce.py'}")
+    if mapping:
+        for row in found.mapping:
+            output.say(f"{row.aten} -> {', '.join(row.onnx)}  ({row.kind}, {row.calls} calls)")
+    for text in found.notes:
+        output.say(f"note: {text}")
+    output.say(found.verdict.reasons[0].text)
+
+
+def _figure(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2g}"

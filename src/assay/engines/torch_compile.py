@@ -1,0 +1,263 @@
+"""PyTorch compiled by Inductor: the honest PyTorch baseline, since nobody who cares for speed runs it eagerly.
+
+A live module is compiled when it is opened (``torch.compile``, whole or not at all: a graph break
+is an error that names its place).  An exported program is built into a package ahead of time
+(``.pt2``), which opens without compiling.  ``buckets`` compiles each of these batch sizes with its
+shapes fixed; without them the first batch size is compiled fixed and a second one makes the
+compiler try for all.
+
+Compiled code needs a C++ compiler and Python's headers on the CPU, and Triton on a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from assay.core.artifact import Artifact, file_artifact
+from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
+from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
+from assay.core.tensors import Feed, Signature
+from assay.engines.base import check_format, check_open, check_options, failed, parse_device, reason, try_feeds
+from assay.engines.buckets import BucketedSession, refuse_buckets
+from assay.engines.torch_session import (
+    Model,
+    TorchSession,
+    Worker,
+    call_module,
+    counted,
+    kept_signature,
+    no_device,
+    prepare,
+    without_pytree_warnings,
+)
+
+_INSTALL = "pip install 'assay[torch]'"
+_ARITHMETIC = "arithmetic"
+_COMPILERS = ("g++", "clang++", "c++")
+
+
+class TorchCompileEngine:
+    name = "torch_compile"
+    reads: tuple[str, ...] = ("source", "exported")
+    opens: tuple[str, ...] = ("source", "exported", "aoti")
+    precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")
+    has_buckets = True
+
+    def version(self) -> str:
+        try:
+            import torch
+        except ImportError:
+            raise NotAvailable("torch is not installed", remedy=_INSTALL) from None
+        return str(torch.__version__)
+
+    def unavailable(self, device: str = "cpu", precision: str = "fp32") -> str | None:
+        def probe() -> str | None:
+            try:
+                import torch  # noqa: F401
+            except ImportError:
+                return f"torch is not installed: {_INSTALL}"
+            return no_device(self.name, device, precision) or _no_compiler(parse_device(device).kind)
+
+        return reason(self.name, self.precisions, precision, probe)
+
+    def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
+        """An exported program in the precision asked for becomes a package for this machine and device.
+
+        A live module, and a program that has to be cast first, are compiled when they are opened.
+        Raises BadInput for a program without a signature.
+        """
+        check_format(self.name, "build from", self.reads, artifact)
+        why = self.unavailable(options.device, options.precision)
+        if why is not None:
+            raise NotAvailable(why)
+        if artifact.format == "source":
+            return artifact
+        signature = kept_signature(artifact)
+        try:
+            program = _program(artifact.path)
+            if not _is_in(program, options):
+                return artifact
+            out_dir.mkdir(parents=True, exist_ok=True)
+            path, attestation = _packaged(program, signature, options, out_dir)
+        except AssayError:
+            raise
+        except Exception as error:
+            raise failed(self.name, f"compile {artifact.path}", error) from error
+        built_for = {
+            "torch": self.version(),
+            "device": options.device,
+            "precision": options.precision,
+            "signature": json.dumps(signature.to_json(), sort_keys=True),
+            _ARITHMETIC: json.dumps(attestation.to_json()["shares"]),
+        }
+        return file_artifact(path, "aoti", parents=(artifact.sha256,), built_for=built_for)
+
+    def open(self, artifact: Artifact, options: OpenOptions) -> Session:
+        """Compiles a live module, at once and for every bucket; a package is only loaded."""
+        check_open(self, artifact, options)
+        signature = kept_signature(artifact)
+        if artifact.format == "aoti":
+            refuse_buckets(self.name, options, "a package is compiled already")
+            return self._open_package(artifact, signature, options)
+        if artifact.module is None:
+            raise BadInput(f"{artifact.path}: this artifact does not say how to load its module")
+        try:
+            module = artifact.module()
+        except Exception as error:
+            raise failed(self.name, f"load {artifact.path}", error) from error
+        return self._compiled(module, signature, options)
+
+    def open_module(self, module: Any, signature: Signature, options: OpenOptions) -> Session:
+        """Compile a live ``nn.Module``; its outputs are flattened and matched to ``signature`` by position."""
+        check_options(self, options)
+        return self._compiled(module, signature, options)
+
+    def _compiled(self, module: Any, signature: Signature, options: OpenOptions) -> Session:
+        import torch
+
+        eager, workers = prepare(self.name, module, signature, options)
+        compiled = torch.compile(eager.module, fullgraph=True, dynamic=False if options.buckets else None)
+        session = CompiledSession(replace(eager, module=compiled), workers, eager)
+        try:
+            for batch in options.buckets or (signature.static_batch or 1,):
+                session.compile(batch)
+            if options.buckets:
+                return BucketedSession(self.name, signature, dict.fromkeys(options.buckets, session))
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _open_package(self, artifact: Artifact, signature: Signature, options: OpenOptions) -> TorchSession:
+        built = artifact.built_for.get("precision", options.precision)
+        if built != options.precision:
+            raise BadInput(f"{artifact.path} was compiled in {built}; {options.precision} was asked for")
+        try:
+            module = artifact.module() if artifact.module is not None else load_package(artifact.path)
+        except AssayError:
+            raise
+        except Exception as error:
+            raise failed(self.name, f"open {artifact.path}", error) from error
+        model, workers = prepare(self.name, module, signature, options)
+        return PackagedSession(model, workers, artifact.built_for.get(_ARITHMETIC))
+
+
+class CompiledSession(TorchSession):
+    """``eager`` is the same module before it was compiled: what its operators are is read from that one."""
+
+    def __init__(self, model: Model, workers: Sequence[Worker], eager: Model) -> None:
+        super().__init__(model, workers)
+        self._eager = eager
+
+    def compile(self, batch: int) -> None:
+        """Run once at this batch size.  Raises EngineFailed with the compiler's first line."""
+        from torch._dynamo.exc import TorchDynamoException
+
+        signature = self._signature.with_batch(batch)
+
+        def one(feed: Feed) -> None:
+            call_module(self._model, feed, None)
+
+        try:
+            self._workers[0].call(lambda: try_feeds(signature, one))
+        except TorchDynamoException as error:
+            raise EngineFailed(
+                f"torch.compile does not take this model whole: {_place(error)}",
+                remedy="open it with the torch engine, or remove what breaks the graph",
+            ) from error
+        except AssayError:
+            raise
+        except Exception as error:
+            raise failed(self._engine, "compile the module", error) from error
+
+    def _attest(self, worker: Worker) -> Attestation:
+        """One graph was compiled whole, so every product of the module is in it, in the dtype the module has."""
+        found = counted(self._eager, worker)
+        shares = {(_compiled(p), precision): share for (p, precision), share in found.shares.items()}
+        return Attestation(shares, how="operators of the module that was compiled as one graph")
+
+
+class PackagedSession(TorchSession):
+    def __init__(self, model: Model, workers: Sequence[Worker], arithmetic: str | None) -> None:
+        super().__init__(model, workers)
+        self._arithmetic = arithmetic
+
+    def _attest(self, worker: Worker) -> Attestation:
+        """What was counted when the package was made; a package from elsewhere does not tell."""
+        if self._arithmetic is None:
+            return Attestation({}, how="an ahead-of-time package from elsewhere does not tell what it multiplies")
+        shares = {(row["provider"], row["precision"]): row["share"] for row in json.loads(self._arithmetic)}
+        return Attestation(shares, how="operators of the program the package was compiled from")
+
+
+def _program(path: Path) -> Any:
+    import torch
+
+    with without_pytree_warnings():
+        return torch.export.load(path)
+
+
+def _is_in(program: Any, options: BuildOptions) -> bool:
+    """Whether the program's weights have the dtype and the kind of device that was asked for."""
+    tensors = [t for t in program.state_dict.values() if t.is_floating_point()]
+    wanted = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}.get(options.precision, "torch.float32")
+    return all(str(t.dtype) == wanted and t.device.type == parse_device(options.device).kind for t in tensors)
+
+
+def _packaged(program: Any, signature: Signature, options: BuildOptions, out_dir: Path) -> tuple[Path, Attestation]:
+    import torch
+    from torch._inductor import aoti_compile_and_package
+
+    part = out_dir / "part-of-model.pt2"
+    with torch.no_grad(), without_pytree_warnings():
+        aoti_compile_and_package(program, package_path=str(part))
+    opened = OpenOptions(precision=options.precision, device=options.device)
+    model, workers = prepare("torch_compile", program.module(), signature, opened)
+    with TorchSession(model, workers) as session:
+        found = session.attest()
+    attestation = Attestation({(_compiled(p), q): share for (p, q), share in found.shares.items()}, found.how)
+    return part.replace(out_dir / "model.pt2"), attestation
+
+
+def load_package(path: Path) -> Any:
+    """A compiled package as a module that takes its inputs in order.  Raises whatever torch raises."""
+    import torch
+    from torch.utils import _pytree
+
+    compiled = torch._inductor.aoti_load_package(str(path))
+    spec = _pytree.treespec_loads(compiled.loader.get_call_spec()[0])
+
+    class Packaged(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, *inputs: Any) -> Any:
+            args, kwargs = _pytree.tree_unflatten(list(inputs), spec)
+            return compiled(*args, **kwargs)
+
+    return Packaged().eval()
+
+
+def _compiled(provider: str) -> str:
+    return provider.replace("torch:", "inductor:")
+
+
+def _place(error: Exception) -> str:
+    """What broke the graph, and the user's own line where it did."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith('File "') and "/torch/" not in line]
+    return " ".join([lines[0] if lines else type(error).__name__, *own[-1:]])
+
+
+def _no_compiler(kind: str) -> str | None:
+    if kind == "cuda" and importlib.util.find_spec("triton") is None:
+        return "torch.compile needs Triton on a GPU: pip install triton"
+    if not any(shutil.which(name) for name in _COMPILERS):
+        return f"torch.compile needs a C++ compiler, and there is none of {', '.join(_COMPILERS)}: apt install g++"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "torch.compile needs Python's headers (Python.h): apt install python3-dev"
+    return None

@@ -1,0 +1,81 @@
+"""ATen to ONNX: which operators of PyTorch became which operators of ONNX, one to one or one to many."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assay.graph.provenance import node_provenance
+
+if TYPE_CHECKING:
+    import onnx
+
+ONE_TO_ONE, ONE_TO_MANY = "one-to-one", "one-to-many"
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One ATen operator, the ONNX operators one call of it became (in order), and how many calls did.
+
+    ``refused_by`` says, per engine, why it does not take one of these operators.
+    """
+
+    aten: str
+    onnx: tuple[str, ...]
+    calls: int
+    modules: tuple[str, ...]
+    refused_by: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return ONE_TO_ONE if len(self.onnx) == 1 else ONE_TO_MANY
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "aten": self.aten,
+            "onnx": list(self.onnx),
+            "kind": self.kind,
+            "calls": self.calls,
+            "modules": list(self.modules[:20]),
+            "refused_by": dict(self.refused_by),
+        }
+
+
+Refusal = Callable[[str], str | None]
+"""Why an engine does not take an operator (by its ONNX name); None when it does."""
+
+
+def aten_mapping(model: onnx.ModelProto, engines: dict[str, Refusal] | None = None) -> tuple[Mapped, ...]:
+    """The table for a raw export by torch's dynamo exporter, in order of appearance; empty without its metadata.
+
+    Different decompositions of one operator (another dtype, other arguments) are rows of their own.
+    """
+    calls: dict[str, tuple[str, list[str], str]] = {}
+    for node in model.graph.node:
+        said = {e.key: e.value for e in node.metadata_props}.get("pkg.torch.onnx.fx_node")
+        origin = node_provenance(node)
+        if said is None or origin.aten is None:
+            continue
+        key = said.partition(" : ")[0]
+        calls.setdefault(key, (origin.aten, [], origin.module or ""))[1].append(node.op_type)
+    counted: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    modules: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for aten, operators, module in calls.values():
+        row = (aten, tuple(operators))
+        counted[row] += 1
+        modules.setdefault(row, []).append(module)
+    return tuple(
+        Mapped(aten, made, n, tuple(dict.fromkeys(m for m in modules[aten, made] if m)), _refused(made, engines or {}))
+        for (aten, made), n in counted.items()
+    )
+
+
+def _refused(operators: tuple[str, ...], engines: dict[str, Refusal]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for engine, refusal in engines.items():
+        reason = next((why for op in dict.fromkeys(operators) if (why := refusal(op))), None)
+        if reason is not None:
+            found.append((engine, reason))
+    return tuple(found)

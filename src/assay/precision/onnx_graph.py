@@ -1,0 +1,102 @@
+"""What the methods for ONNX files share: names, who makes what, and clearing away what is unused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.core.artifact import Artifact
+from assay.core.errors import BadInput, EngineFailed
+from assay.graph.external_data import onnx_artifact, save_model
+from assay.graph.signature import load_model, read_signature, signature_of, store_batch_axes
+
+if TYPE_CHECKING:
+    import onnx
+
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+def load_source(artifact: Artifact) -> onnx.ModelProto:
+    """The model with its weights, every node having a name of its own.  Raises BadInput for what is no fp32 ONNX."""
+    if artifact.format != "onnx":
+        raise BadInput(f"{artifact.path} is {artifact.format}; this method reads onnx")
+    model = load_model(artifact.path, external_data=True)
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        raise BadInput(f"{artifact.path} is quantised already", remedy="give the fp32 file it was made from")
+    if model.functions:
+        raise BadInput(f"{artifact.path} has local functions", remedy="inline them first: onnx.inliner")
+    name_nodes(model)
+    return model
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Nodes without a name, or with one that came before, are called after their first output."""
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            output = next((name for name in node.output if name), "")
+            node.name = f"{node.op_type}_{output or index}"
+        seen.add(node.name)
+
+
+def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """The node that makes each tensor, by tensor name."""
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Initializers, and Constant nodes that hold a tensor, by the name of what they give."""
+    found = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    found[node.output[0]] = attribute.t
+    return found
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Remove nodes that lead to no output, initializers nobody reads, and the types noted for tensors that are gone."""
+    graph = model.graph
+    made_by = makers(model)
+    needed: set[str] = set()
+    waiting = [value.name for value in graph.output]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        if name in made_by:
+            waiting += reads(made_by[name])
+    nodes = [node for node in graph.node if any(name in needed for name in node.output)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    weights = [t for t in graph.initializer if t.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+    noted = [value for value in graph.value_info if value.name in needed]
+    del graph.value_info[:]
+    graph.value_info.extend(noted)
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Inputs, and what the node's sub-graphs read from outside."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            for inner in graph.node:
+                names += reads(inner)
+    return names
+
+
+def write_like(model: onnx.ModelProto, source: Artifact, path: Path) -> Artifact:
+    """Save ``model``; its inputs, outputs and batch axes must be those of ``source``.  Raises EngineFailed."""
+    expected = read_signature(source.path)
+    store_batch_axes(model, expected)
+    found = signature_of(model)
+    if (found.inputs, found.output_names) != (expected.inputs, expected.output_names) or [
+        o.dtype for o in found.outputs
+    ] != [o.dtype for o in expected.outputs]:
+        raise EngineFailed(f"the conversion changed what goes in or out: {found}; expected {expected}")
+    save_model(model, path)
+    return onnx_artifact(path, parents=(source.sha256,))

@@ -1,0 +1,170 @@
+"""Faults planted in graphs, in exporters and inside engines, each found down to the node."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from assay.core.tensors import Signature, TensorSpec
+from assay.diagnose.operators import CHUNK, GraphRecorder, Suspect, blame, saturated
+from assay.diagnose.ranges import range_of, saturation
+from assay.export.intermediates import ModuleTensors
+from assay.graph.extract import Parts, flat
+from assay.graph.provenance import by_tensor, inherited
+from assay.judge.tolerance import tolerance
+
+DUE = tolerance("fp32", 1).max_relative_rms
+SIGNATURE = Signature((TensorSpec("x", "float32", ("n", 3, 12, 12)),), (TensorSpec("y", "float32", ("n", 5)),))
+
+
+@pytest.fixture
+def recorder(raw, plain):
+    return GraphRecorder(Parts(flat(raw)), plain)
+
+
+def nodes(found):
+    return [name for piece in found.guilty for name, _ in piece.nodes]
+
+
+def test_a_healthy_graph_has_no_guilty_node(recorder, changed, plain, feed):
+    found = blame(recorder, Suspect(changed(lambda m: None), plain, DUE), feed)
+    assert found.guilty == ()
+    assert found.aligned == found.tensors == len(found.pieces) > 10
+    assert all(p.local == p.accumulated == 0 for p in found.pieces)
+
+
+@pytest.mark.parametrize("name", ["stem.weight", "stem.bias", "mid.weight", "head.weight", "head.bias"])
+def test_a_weight_scaled_by_half_a_percent_is_found_in_its_own_node(recorder, changed, plain, feed, scaled, raw, name):
+    parts = changed(scaled(name, 1.005))
+    found = blame(recorder, Suspect(parts, plain, DUE), feed)
+    origins = inherited(parts.model, by_tensor(raw))
+    (piece,) = found.guilty
+    assert [origins[n].module for n, _ in piece.nodes] == [name.partition(".")[0]]
+    assert "forward" not in str(origins[piece.nodes[0][0]].line)
+    assert "conftest.py:" in origins[piece.nodes[0][0]].line
+    later = [p for p in found.pieces if p.accumulated and p.local is not None and p.tensor != piece.tensor]
+    assert later or name.startswith("head")
+    assert all(p.local <= p.due for p in later)
+
+
+def test_a_near_operator_in_place_of_another(recorder, changed, plain, feed):
+    def replace(model):
+        (node,) = [n for n in model.graph.node if n.op_type == "Relu"]
+        node.op_type = "LeakyRelu"
+
+    found = blame(recorder, Suspect(changed(replace), plain, DUE), feed)
+    assert nodes(found) == ["node_relu"]
+
+
+def test_a_rewritten_region_is_one_piece(recorder, changed, plain, feed):
+    """gelu by erf, five nodes, became gelu by tanh, one node whose inner tensors have no namesakes."""
+
+    def rewrite(model):
+        graph = model.graph
+        last = next(n for n in graph.node if n.output[0] == "gelu")
+        kept = [
+            n
+            for n in graph.node
+            if n.name == "node_group_norm" or "gelu" not in (n.metadata_props[0].value if n.metadata_props else "")
+        ]
+        place = graph.node[:].index(last)
+        del kept
+        new = helper.make_node("Gelu", ["group_norm"], ["gelu"], name="fused_gelu", approximate="tanh")
+        graph.node.insert(place, new)
+        graph.node.remove(last)
+        model.opset_import[0].version = 20
+
+    found = blame(recorder, Suspect(changed(rewrite), plain, DUE), feed)
+    assert nodes(found) == ["fused_gelu"]
+    assert 1e-4 < found.guilty[0].local < 1e-2
+
+
+def test_a_fault_inside_an_engine_in_one_operator(recorder, changed, faulty, feed):
+    def wrong_instance_norm(model):
+        for node in model.graph.node:
+            if node.op_type == "InstanceNormalization":
+                node.attribute.append(helper.make_attribute("epsilon", 1e-2))
+
+    found = blame(recorder, Suspect(changed(lambda m: None), faulty(wrong_instance_norm), DUE), feed)
+    assert [op for piece in found.guilty for _, op in piece.nodes] == ["InstanceNormalization"]
+
+
+def test_a_fault_that_shows_only_when_an_engine_fuses_is_grown_and_cut_down(recorder, changed, faulty, feed):
+    def bad_fusion(model):
+        """Conv followed by Relu in one graph, with the Conv's result read by nobody else: 1 % too much."""
+        outputs = {v.name for v in model.graph.output}
+        for relu in [n for n in model.graph.node if n.op_type == "Relu"]:
+            conv = next((n for n in model.graph.node if n.op_type == "Conv" and n.output[0] == relu.input[0]), None)
+            if conv is not None and conv.output[0] not in outputs:
+                model.graph.initializer.append(numpy_helper.from_array(np.float32(1.01), "fault"))
+                name = relu.output[0]
+                relu.output[0] = f"{name}/before"
+                model.graph.node.insert(
+                    list(model.graph.node).index(relu) + 1, helper.make_node("Mul", [f"{name}/before", "fault"], [name])
+                )
+
+    found = blame(recorder, Suspect(changed(lambda m: None), faulty(bad_fusion), DUE), feed)
+    assert "smallest part" in found.found_by
+    (piece,) = found.guilty
+    assert [op for _, op in piece.nodes] == ["Conv", "Relu"]
+    assert piece.tensor == "relu"
+
+
+def test_a_wrong_export_is_found_against_pytorch_itself(module, changed, plain, feed, scaled):
+    recorder = ModuleTensors(module, SIGNATURE, feed)
+    assert np.allclose(recorder.run(feed)["y"], recorder.values(feed, ["y"])["y"])
+    healthy = blame(recorder, Suspect(changed(lambda m: None), plain, DUE), feed)
+    assert healthy.guilty == ()
+    assert healthy.aligned >= 6
+    found = blame(recorder, Suspect(changed(scaled("mid.weight", 1.001)), plain, DUE), feed)
+    assert nodes(found) == ["node_conv2d_1"]
+
+
+def test_overflow_of_fp16_is_seen_in_the_ranges():
+    r = range_of("t", np.array([1.0, -7e4, np.inf, 1e-9]))
+    assert (r.over_fp16, r.not_finite, r.under_fp16) == (1, 1, 1)
+    assert "NaN or infinity" in r.advice
+    assert "overflow fp16" in range_of("t", np.array([1.0, 1e5])).advice
+    assert "vanish" in range_of("t", np.array([1e-9] * 5 + [1.0])).advice
+    assert range_of("t", np.array([1.0, 2.0])).advice is None
+
+
+def test_a_saturated_quantiser_is_named(raw, plain, feed):
+    model = onnx.ModelProto()
+    model.CopyFrom(raw)
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.002), "s"))
+    graph.initializer.append(numpy_helper.from_array(np.uint8(128), "z"))
+    relu = next(n for n in graph.node if n.op_type == "Relu")
+    place = list(graph.node).index(relu)
+    pair = [
+        helper.make_node("QuantizeLinear", ["conv2d_1", "s", "z"], ["q"], name="quantise"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"], name="dequantise"),
+    ]
+    for node in reversed(pair):
+        graph.node.insert(place, node)
+    relu.input[0] = "dq"
+    parts = Parts(flat(model))
+    recorder = GraphRecorder(Parts(flat(raw)), plain)
+    found = blame(recorder, Suspect(parts, plain, tolerance("int8", 1).max_relative_rms), feed)
+    (piece,) = found.guilty
+    assert [n for n, _ in piece.nodes] == ["quantise", "dequantise", "node_relu"]
+    (text,) = saturated(recorder, parts, feed, piece)
+    assert "quantise saturates" in text
+    assert "conv2d_1" in text
+    scale = np.array([1.0, 0.001])
+    values = np.stack([np.full(4, 100.0), np.full(4, 100.0)])[None]
+    assert saturation(values, scale, np.array([0, 0], np.uint8)) == 0.5
+
+
+def test_few_tensors_are_held_at_a_time(raw, plain, feed, changed):
+    asked = []
+
+    class Counting(GraphRecorder):
+        def values(self, feed, names):
+            asked.append(len(list(names)))
+            return super().values(feed, names)
+
+    blame(Counting(Parts(flat(raw)), plain), Suspect(changed(lambda m: None), plain, DUE), feed)
+    assert max(asked) <= 3 * CHUNK
+    assert len(asked) >= 2

@@ -1,0 +1,140 @@
+"""Padding to static batch sizes, on sessions whose arithmetic is known."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from assay.core.engine import Attestation
+from assay.core.errors import BadInput, NotAvailable
+from assay.core.tensors import Feed, Signature, TensorSpec
+from assay.engines.base import PooledSession
+from assay.engines.buckets import BucketedSession, bucketed
+
+SIGNATURE = Signature(
+    (
+        TensorSpec("x", "float32", ("batch", 2)),
+        TensorSpec("h", "float32", (1, "batch"), 1),
+        TensorSpec("k", "float32", (), None),
+    ),
+    (TensorSpec("y", "float32", ("batch", 2)), TensorSpec("g", "float32", (1, "batch"), 1)),
+)
+
+
+class Plain(PooledSession[int]):
+    """y = k * x, g = h; ``leak`` adds the batch's last row to every row, as a broken engine would."""
+
+    def __init__(self, signature: Signature, leak: bool = False, workers: int = 1) -> None:
+        super().__init__("plain", signature, range(workers))
+        self.leak, self.seen = leak, []
+
+    def _infer(self, worker: int, feed: Feed, spans) -> list[np.ndarray]:
+        self.seen.append(feed["x"].copy())
+        return [feed["k"] * feed["x"] + (feed["x"][-1] if self.leak else 0), feed["h"].copy()]
+
+    def _attest(self, worker: int) -> Attestation:
+        return Attestation({("plain", "fp32"): 1.0}, how="known")
+
+
+def feed_of(rows: int) -> dict[str, np.ndarray]:
+    x = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
+    return {"x": x, "h": x[:, 0][None].copy(), "k": np.array(3, np.float32)}
+
+
+def opened(sizes: tuple[int, ...] = (2, 4), leak: bool = False) -> BucketedSession:
+    return bucketed("plain", SIGNATURE, sizes, lambda b: Plain(SIGNATURE.with_batch(b), leak))
+
+
+@pytest.mark.parametrize("rows", range(1, 12))
+def test_every_row_comes_back_in_its_place(rows: int) -> None:
+    with opened() as session:
+        feed = feed_of(rows)
+        found = session.run(feed)
+        np.testing.assert_array_equal(found["y"], 3 * feed["x"])
+        np.testing.assert_array_equal(found["g"], feed["h"])
+        assert session.padding.real == rows
+        assert session.padding.added == {1: 1, 3: 1, 5: 1, 7: 1, 9: 1, 11: 1}.get(rows, 0)
+
+
+def test_padding_repeats_the_last_real_row() -> None:
+    made: dict[int, Plain] = {}
+
+    def make(size: int) -> Plain:
+        made[size] = Plain(SIGNATURE.with_batch(size))
+        return made[size]
+
+    with bucketed("plain", SIGNATURE, (4,), make) as session:
+        session.run(feed_of(2))
+        np.testing.assert_array_equal(made[4].seen[0][2:], np.repeat(feed_of(2)["x"][1:], 2, axis=0))
+        assert session.padding.share == 0.5
+
+
+def test_a_row_that_depends_on_its_neighbours_is_found() -> None:
+    with opened() as session:
+        proof = session.prove(feed_of(4))
+        assert proof.padding_is_harmless and proof.between[4]["y"].max_abs == 0
+    with opened(leak=True) as session:
+        proof = session.prove(feed_of(4))
+        assert not proof.padding_is_harmless
+        assert set(proof.differing) == {(2, "y"), (4, "y")}
+
+
+def test_out_buffers_are_filled() -> None:
+    with opened() as session:
+        for rows in (2, 3, 9):
+            out = {"y": np.empty((rows, 2), np.float32)}
+            found = session.run(feed_of(rows), out=out)
+            assert found["y"] is out["y"]
+            np.testing.assert_array_equal(out["y"], 3 * feed_of(rows)["x"])
+
+
+def test_what_cannot_be_padded_is_refused() -> None:
+    whole = Signature(SIGNATURE.inputs, (TensorSpec("sum", "float32", (), None),))
+    with pytest.raises(NotAvailable, match="no batch axis"):
+        bucketed("plain", whole, (1, 2), lambda b: Plain(whole))
+    with pytest.raises(BadInput, match="batch size 3"):
+        bucketed("plain", SIGNATURE.with_batch(3), (1, 2), lambda b: Plain(SIGNATURE))
+    with opened() as session, pytest.raises(BadInput, match="without rows"):
+        session.run(
+            {"x": np.zeros((0, 2), np.float32), "h": np.zeros((1, 0), np.float32), "k": np.array(1, np.float32)}
+        )
+
+
+def test_a_bucket_that_fails_to_open_closes_the_others() -> None:
+    made: list[Plain] = []
+
+    def make(size: int) -> Plain:
+        if size == 4:
+            raise NotAvailable("no room")
+        made.append(Plain(SIGNATURE.with_batch(size)))
+        return made[-1]
+
+    with pytest.raises(NotAvailable, match="no room"):
+        bucketed("plain", SIGNATURE, (1, 2, 4), make)
+    for session in made:
+        with pytest.raises(Exception, match="closed"):
+            session.attest()
+
+
+def test_no_more_calls_run_than_it_says() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    class Counting(Plain):
+        def _infer(self, worker: int, feed: Feed, spans) -> list[np.ndarray]:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            result = super()._infer(worker, feed, spans)
+            with lock:
+                running -= 1
+            return result
+
+    session = bucketed("plain", SIGNATURE, (1, 2, 4), lambda b: Counting(SIGNATURE.with_batch(b), workers=2))
+    assert session.parallelism == 2
+    with session, ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda i: session.run(feed_of(1 + i % 4)), range(60)))
+    assert most <= 2
