@@ -21,6 +21,5 @@ setup(
             optional=True,
         )
     ],
-    package_data={"assay": ["py.typed", "data/selfcheck/*.jpg"]},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -21,6 +21,7 @@ import argparse
 import itertools
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,7 @@ from assay.core.workload import Arrivals, Clients, StopRule, Workload
 from assay.engines.null import NullEngine, null_artifact
 from assay.engines.openvino import OpenVinoEngine
 from assay.measure.clients import measure_clients
+from assay.measure.environment import cores_granted
 from assay.measure.loadgen import LoadGenSettings, run_loadgen
 from assay.measure.server import measure_server
 from assay.measure.throughput import measure_throughput
@@ -374,6 +376,10 @@ def main() -> int:
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    load, cores = os.getloadavg()[0], cores_granted()
+    print(
+        f"load average {load:.1f} on {cores:g} cores" + (": others are running, ratios are noisy" if load > 0.5 else "")
+    )
     results = [PARTS[name](arguments) for name in arguments.parts or PARTS]
     return 0 if all(results) else 1
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assay._version import __version__
 
 if TYPE_CHECKING:
-    from assay.api import Best, Run, export_onnx, list_engines, open, run, transform  # noqa: A004
+    from assay.api import Best, Run, export_onnx, list_engines, open, run, throughput, transform  # noqa: A004
     from assay.core.errors import AssayError
     from assay.judge.policy import Policy
     from assay.sources.registry import create_model, list_models, register_model
@@ -30,6 +30,7 @@ _PUBLIC = {
     "open": "assay.api",
     "register_model": "assay.sources.registry",
     "run": "assay.api",
+    "throughput": "assay.api",
     "transform": "assay.api",
 }
 
@@ -46,6 +47,7 @@ __all__ = [
     "open",
     "register_model",
     "run",
+    "throughput",
     "transform",
 ]
 

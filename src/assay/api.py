@@ -18,6 +18,8 @@ from assay.core.verdict import Verdict
 from assay.export.export import Exported, export_model
 from assay.export.options import ExportOptions
 from assay.judge.policy import DEFAULT_POLICY, Policy
+from assay.run.bench_many import ThroughputTable
+from assay.run.bench_many import throughput as measured_throughput
 from assay.run.folder import default_folder
 from assay.run.opening import OnnxRunner, engine, engine_for, open_bundle
 from assay.run.pipeline import run as run_pipeline
@@ -66,7 +68,9 @@ def run(
     ``model``: a MODEL as on the command line, or a module together with ``example`` (a tensor or
     array, a tuple of them in the order of ``forward``, or a dict by name), whose first axis is the
     batch.  ``data``: a ``--data`` string, or any iterable of (input, target).  ``metric``: a function
-    of (outputs, targets) giving a number.  ``out``: the run folder; an existing run there is resumed.
+    of (outputs, targets) giving a number; ``higher_is_better`` (a setting, or an attribute of the
+    function) says which way it is good: without it, any change counts against a candidate.
+    ``out``: the run folder; an existing run there is resumed.
 
     ``settings``: engines, precisions, batches (sequences), device, seed, threads, policy (a Policy or
     the path of a TOML file), quick (bool), preprocess (a function of one item), name, export (an
@@ -80,6 +84,7 @@ def run(
         example=example,
         data=None if isinstance(data, str | Path) else data,
         metric=metric,
+        higher_is_better=settings.pop("higher_is_better", getattr(metric, "higher_is_better", None)),
         preprocess=settings.pop("preprocess", None),
     )
     if objects.module is not None and example is None:
@@ -182,6 +187,17 @@ def export_onnx(module: Any, path: str | Path, *, example: Any, **options: Any) 
             return export_model(model, ExportOptions(**options), Path(path), runner)
         finally:
             runner.close()
+
+
+def throughput(
+    models: str | Sequence[str], *, clients: int = 10, total: int = 10_000, **settings: Any
+) -> ThroughputTable:
+    """Closed-loop clients on one or several MODELs, as torchpipe's users know it; ``.to_markdown()`` is the table.
+
+    ``clients`` requests are outstanding at any time until ``total`` samples are done.  ``settings``:
+    see ``job/bench_many.py`` (engine, precision, device, threads, data, request_batch, max_batch, delay …).
+    """
+    return measured_throughput(models, clients=clients, total=total, **settings)
 
 
 def list_engines() -> dict[str, Sequence[str]]:

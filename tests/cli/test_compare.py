@@ -99,7 +99,11 @@ def test_gate_judges_devices_of_imported_logs(tmp_path, capsys):
     assert run_cli(["gate", str(folder), "--policy", best]) == 0
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "1.367×" in out and "What this hides: 310P is slower than 310 at batch 1 (0.5917×)" in out
+    finding = {"severity": "contradiction", "text": "the table lies", "where": "a.txt:3", "figures": {}}
+    (folder / "findings.json").write_text(json.dumps([finding, {**finding, "severity": "note", "text": "a remark"}]))
     assert run_cli(["gate", str(folder), "--policy", every]) == 1
+    out = capsys.readouterr().out
+    assert "contradiction: the table lies (a.txt:3)" in out and "a remark" not in out
     assert run_cli(["gate", str(folder), "--policy", best, "--model", "none"]) == 2
     assert run_cli(["gate", str(folder), "--policy", str(ROOT / "policies" / "default.toml")]) == 2
 

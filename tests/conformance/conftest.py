@@ -135,6 +135,8 @@ def make_remote(folder: Path, stack: contextlib.ExitStack) -> Artifact:
     return file_artifact(path, "remote")
 
 
+COMPILES = ("torch_compile",)
+"""Engines that run a C++ compiler when they open a model."""
 RECIPES = {
     "source": Recipe(make_source, multiplies=True),
     "torchscript": Recipe(make_torchscript, multiplies=True),
@@ -180,7 +182,8 @@ def cases() -> tuple[Case, ...]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
-        metafunc.parametrize("case", cases(), ids=str)
+        found = [pytest.param(c, marks=pytest.mark.slow if c.engine in COMPILES else ()) for c in cases()]
+        metafunc.parametrize("case", found, ids=[str(c) for c in cases()])
     elif "name" in metafunc.fixturenames:
         metafunc.parametrize("name", list(ENGINES))
 

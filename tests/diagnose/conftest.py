@@ -12,6 +12,7 @@ from torch import nn
 
 from assay.core.errors import EngineFailed
 from assay.graph.extract import Parts, flat
+from assay.graph.quiet import quiet
 
 
 class Net(nn.Module):
@@ -36,16 +37,17 @@ def module():
 @pytest.fixture(scope="session")
 def raw(module):
     """As torch's exporter writes it, metadata and all."""
-    program = torch.onnx.export(
-        module,
-        (torch.zeros(2, 3, 12, 12),),
-        dynamo=True,
-        opset_version=18,
-        dynamic_shapes=({0: "batch"},),
-        input_names=["x"],
-        output_names=["y"],
-        verbose=False,
-    )
+    with quiet(("torch", "onnxscript", "onnx_ir")):
+        program = torch.onnx.export(
+            module,
+            (torch.zeros(2, 3, 12, 12),),
+            dynamo=True,
+            opset_version=18,
+            dynamic_shapes=({0: "batch"},),
+            input_names=["x"],
+            output_names=["y"],
+            verbose=False,
+        )
     return program.model_proto
 
 

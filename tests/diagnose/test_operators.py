@@ -62,13 +62,7 @@ def test_a_rewritten_region_is_one_piece(recorder, changed, plain, feed):
     def rewrite(model):
         graph = model.graph
         last = next(n for n in graph.node if n.output[0] == "gelu")
-        kept = [
-            n
-            for n in graph.node
-            if n.name == "node_group_norm" or "gelu" not in (n.metadata_props[0].value if n.metadata_props else "")
-        ]
         place = graph.node[:].index(last)
-        del kept
         new = helper.make_node("Gelu", ["group_norm"], ["gelu"], name="fused_gelu", approximate="tanh")
         graph.node.insert(place, new)
         graph.node.remove(last)

@@ -1,5 +1,7 @@
 """A regression is shown by intervals; what cannot be compared is not passed over."""
 
+from dataclasses import replace
+
 import pytest
 
 from assay.core.record import Figure, Record, withheld
@@ -73,3 +75,10 @@ def test_nothing_in_common_never_passes():
 def test_a_paired_drop_counts_once_its_interval_lies_above_zero(figure, state):
     verdict = judged(case("base", 100.0), case("new", 100.0), drops=[Drop("openvino fp32", figure)])
     assert verdict.state == state
+
+
+def test_a_busy_machine_is_named_beside_the_figure():
+    slow = case("new", 50.0)
+    slow = replace(slow, record=replace(slow.record, warnings=("noisy neighbours: 1.3 of 2 cores",), label="drifting"))
+    (reason,) = judged(case("base", 100.0), slow).reasons
+    assert reason.state == "failed" and "drifting, noisy neighbours" in reason.text

@@ -18,6 +18,7 @@ from assay.core.tensors import Array
 from assay.engines.onnx_precision import graph_precision
 from assay.engines.onnxruntime import OnnxRuntimeEngine
 from assay.engines.openvino import OpenVinoEngine
+from assay.graph.check import problems
 from assay.graph.signature import read_signature
 from assay.precision import DEFAULT, FOR, METHODS
 from assay.precision.job import Calibration, Job, Lowered
@@ -69,6 +70,7 @@ def test_the_file_is_in_that_precision_and_close_to_its_source(models, tmp_path,
     assert read_signature(made.path) == read_signature(models.easy.path)
     assert graph_precision(onnx.load(str(made.path))) == precision
     assert made.size_bytes < models.easy.size_bytes
+    assert problems(made.path) == ()
     if not can_run(precision):
         pytest.skip("no bf16 arithmetic on this processor")
     expected, found = run(models.easy, "fp32"), run(made, precision)

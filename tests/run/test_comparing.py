@@ -33,7 +33,9 @@ def run(
 ) -> Path:
     """A run with one candidate: verified, evaluated on 200 samples, measured in both scenarios and confirmed."""
     folder.mkdir(parents=True)
-    scored = [Scored(str(i), {"top": i}, i not in wrong) for i in range(200)]
+    scored = [
+        Scored(str(i), {"top": i, **({"target": i} if identity != "other" else {})}, i not in wrong) for i in range(200)
+    ]
     raw = save_predictions(folder, "p", scored)
     conditions = {"data": "digits", "identity": identity, "samples": 200}
     top1 = {"accuracy.top1": Figure(1 - len(wrong) / 200, "fraction")}
@@ -81,6 +83,13 @@ def test_accuracies_on_other_samples_or_changed_files_are_not_paired(tmp_path: P
     (pair,) = paired_accuracies(runs)
     assert pair.drop.value is None and "changed" in (pair.drop.reason or "")
     assert paired_accuracies(runs[:1]) == []
+
+
+def test_a_copy_of_the_data_is_paired_when_ids_and_targets_agree(tmp_path: Path) -> None:
+    runs = load_runs([run(tmp_path / "a"), run(tmp_path / "b", wrong=(3,), identity="a copy")])
+    (pair,) = paired_accuracies(runs)
+    assert pair.drop.value == pytest.approx(1 / 200)
+    assert pair.note and "same id and target" in pair.note
 
 
 def test_imported_accuracies_count_at_their_own_batch_size(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def _show(output: Any, comparison: Any, pairs: Any) -> None:
     if pairs:
         headers = ("configuration", "run", "base", "accuracy", "drop, paired", "McNemar p")
         output.show(listing("accuracy on the same samples", headers, accuracy_rows([vars(p) for p in pairs])))
+    for note in dict.fromkeys(p.note for p in pairs if p.note):
+        output.say(note)
 
 
 def _cell(cell: Any, line: Any, place: int) -> Any:

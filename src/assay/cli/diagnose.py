@@ -25,6 +25,7 @@ from assay.core.errors import BadInput
     "--simplify", "passes", default="", metavar="PASS,…", help="Passes to look at one by one, on an export of REF."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write a minimal reproduction of every fault found here.")
+@click.option("--fix", is_flag=True, help="Put the guilty stage right where that is possible (needs --out).")
 @click.option("--mapping", is_flag=True, help="Also print which ATen operators became which ONNX operators.")
 @model_options
 @common
@@ -49,7 +50,9 @@ def command(**values: Any) -> int:
         samples=values["samples"],
     )
     arguments = SourceArguments(values)
-    asked = Asked(pair, values["out"], words(values["passes"]), arguments.export())
+    if values["fix"] and values["out"] is None:
+        raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
+    asked = Asked(pair, values["out"], words(values["passes"]), values["fix"], arguments.export())
     found = diagnose_two(asked, arguments.source(Path()), progress_for(output))
     _show(output, found, values["mapping"])
     output.result(records=[found.record], verdict=found.verdict)
@@ -82,6 +85,12 @@ def _show(output: Output, found: Any, mapping: bool) -> None:
     if mapping:
         for row in found.mapping:
             output.say(f"{row.aten} -> {', '.join(row.onnx)}  ({row.kind}, {row.calls} calls)")
+    if found.fix is not None:
+        fix = found.fix
+        output.say(
+            f"fix: {fix.what}: adds {fix.after:.2g} (was {fix.before:.2g}, due {fix.due:.2g}), "
+            f"{'it works' if fix.works else 'not enough'}; {fix.slowdown:.2f}x the time of a call; {fix.path}"
+        )
     for text in found.notes:
         output.say(f"note: {text}")
     output.say(found.verdict.reasons[0].text)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
-@click.option("--data", required=True, metavar="DATA")
-@click.option("--labels", type=click.Path(path_type=Path), help="Labels of a flat folder.")
+@click.argument("model", required=False)
+@click.option("--data", metavar="DATA")
+@click.option("--labels", type=click.Path(path_type=Path), help="Labels of a flat folder, or of dumps.")
+@click.option("--from-dumps", metavar="DIR", help="Score what a vendor tool dumped, instead of a MODEL.")
+@click.option("--output-index", type=click.IntRange(min=0), metavar="K", help="Which dumped output holds the scores.")
 @click.option("--engine", "engine_name", help="Default: the one the file is for.")
 @click.option("--precision", default="fp32", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     metavar="DIR|FILE",
     help="A folder for predictions and rates, resumed if it exists; or a FILE.jsonl.gz for the predictions alone.",
 )
+@click.option("--dumps", type=click.Path(path_type=Path), metavar="DIR", help="Also write every output as a .bin file.")
 @click.option(
     "--max-failures",
     type=click.IntRange(min=0),
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
 def command(**values: Any) -> int:
     """Evaluate MODEL on DATA: top-1…top-5 and error@1/@5 with intervals."""
     output = output_of("evaluate", values)
+    if values["from_dumps"] is not None:
+        return _from_dumps(output, values)
+    if values["model"] is None or values["data"] is None:
+        raise BadInput("evaluate needs a MODEL and --data, or --from-dumps", remedy="assay evaluate MODEL --data DIR")
     from assay.cli.progress import progress_for
     from assay.present.figures import format_figure
     from assay.run.evaluate_one import Evaluation, evaluate_one
@@ -65,6 +72,7 @@ def command(**values: Any) -> int:
         preprocess=values["preprocess"],
         out=values["out"],
         max_failures=values["max_failures"],
+        dumps=values["dumps"],
     )
     found = evaluate_one(asked, SourceArguments(values).source(Path()), progress_for(output))
     record = found.record
@@ -97,3 +105,26 @@ def _show_pipeline(output: Output, found: Evaluated) -> None:
         halved = f"; twice as fast would give {format_rate(held.if_halved)} samples/s" if held.if_halved else ""
         most = f", never more than {format_rate(held.at_most)}" if held.at_most else ""
         output.say(f"bottleneck: {held.stage} ({held.why}{halved}{most})")
+
+
+def _from_dumps(output: Output, values: dict[str, Any]) -> int:
+    """``-o`` receives the seeds' result.json."""
+    from assay.present.figures import format_figure
+    from assay.run.evaluate_dumps import Dumps, evaluate_dumps
+
+    if values["labels"] is None or values["model"] is not None or values["data"] is not None:
+        raise BadInput(
+            "--from-dumps takes --labels, and no MODEL or --data",
+            remedy=f"assay evaluate --from-dumps {values['from_dumps']} --labels val_label.txt",
+        )
+    out = values["out"]
+    if out is not None and out.suffix != ".json":
+        out = out / "result.json"
+    record = evaluate_dumps(Dumps(values["from_dumps"], values["labels"], values["output_index"], out))
+    for name, figure in record.figures.items():
+        output.say(f"{name:<16} {format_figure(figure)}")
+    output.say(", ".join(f"{name} {count}" for name, count in record.details["counts"].items()))
+    for text in record.warnings:
+        output.warn(text)
+    output.result(records=[record])
+    return 0

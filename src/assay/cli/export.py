@@ -15,7 +15,7 @@ from assay.core.errors import BadInput
 @click.command()
 @click.argument("model")
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, metavar="FILE.onnx")
-@click.option("--batch", default="dynamic", show_default=True, metavar="N|dynamic")
+@click.option("--batch", metavar="N|dynamic", help="Default: dynamic, unless --shape fixes it.")
 @model_options
 @export_options
 @common
@@ -42,7 +42,7 @@ def command(**values: Any) -> int:
             made = export_model(model, arguments.export(_batch(values["batch"])), values["out"], runner)
         finally:
             runner.close()
-        progress.done(f"by the {made.exporter} exporter")
+        progress.done(f"by the {made.exporter} exporter{f' ({made.why})' if made.why else ''}")
     for text in made.warnings:
         output.warn(text)
     for text in made.notes:
@@ -60,8 +60,8 @@ def command(**values: Any) -> int:
     return 0
 
 
-def _batch(text: str) -> int | str:
-    if text == "dynamic":
+def _batch(text: str | None) -> int | str | None:
+    if text is None or text == "dynamic":
         return text
     if not text.isdigit() or int(text) < 1:
         raise BadInput(f"{text!r} is neither a batch size nor the word dynamic", remedy="--batch 8")

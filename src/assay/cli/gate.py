@@ -25,7 +25,8 @@ def command(**values: Any) -> int:
     from assay.present.terminal import verdict_panel
 
     policy = Policy.load(values["policy"])
-    parts = [_devices(values, policy)] if policy.speed_ratio else []
+    said: list[str] = []
+    parts = [_devices(values, policy, said)] if policy.speed_ratio else []
     best: dict[str, Any] | None = None
     records: list[Any] = [r for part in parts for r in part[1]]
     if not parts or (values["run"] / "run.json").is_file():
@@ -37,15 +38,19 @@ def command(**values: Any) -> int:
     not_checked = [text for verdict, _ in parts for text in verdict.not_checked]
     verdict = combine(reasons, list(dict.fromkeys(not_checked)), best["candidate"] if best else None)
     output.show(verdict_panel(verdict))
+    for text in said:
+        output.say(text)
     output.result(records=records, verdict=verdict, best=best)
     return verdict.exit_code
 
 
-def _devices(values: dict[str, Any], policy: Any) -> tuple[Any, list[Any]]:
+def _devices(values: dict[str, Any], policy: Any, said: list[str]) -> tuple[Any, list[Any]]:
+    """The verdict on the rules between devices; ``said`` gets what the import found wrong with the figures."""
     from assay.judge.device_rules import judge_devices
-    from assay.run.comparing import cases_of, load_runs
+    from assay.run.comparing import cases_of, contradictions, load_runs
 
     runs = load_runs([values["run"]])
+    said += contradictions(runs)
     cases = [c for c in cases_of(runs, "throughput") if values["model"] in (None, c.model)]
     if values["model"] and not cases:
         raise BadInput(f"no speed of a model named {values['model']!r} was measured in {values['run']}")

@@ -19,6 +19,8 @@ VERBS: dict[str, str] = {
     "build": "assay.cli.build:command",
     "verify": "assay.cli.verify:command",
     "diagnose": "assay.cli.diagnose:command",
+    "prepare": "assay.cli.prepare:command",
+    "predict": "assay.cli.predict:command",
     "evaluate": "assay.cli.evaluate:command",
     "bench": "assay.cli.bench:command",
     "import": "assay.cli.imports:command",
@@ -41,8 +43,10 @@ SUMMARIES: dict[str, str] = {
     "build": "an engine file from an ONNX file",
     "verify": "is CANDIDATE the same model as REF?  Output by output",
     "diagnose": "CANDIDATE differs from REF: which stage, operator and line is to blame?",
+    "prepare": "data as the .bin + info + label set that vendor tools read",
+    "predict": "one or many inputs: classes, an enlarged picture, or a mask",
     "evaluate": "accuracy on a dataset, every prediction kept",
-    "bench": "latency and throughput by batch size",
+    "bench": "latency and throughput: one caller, offline, clients, or arrivals",
     "import": "other tools' logs into Records, with what contradicts what",
     "gate": "judge a run by a policy; the exit code says it",
     "compare": "runs, machines or imported logs side by side; refuses unlike conditions unless told",
@@ -57,7 +61,10 @@ SUMMARIES: dict[str, str] = {
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("The whole job", ("run",)),
-    ("Its steps", ("export", "inspect", "quantize", "build", "verify", "diagnose", "evaluate", "bench")),
+    (
+        "Its steps",
+        ("export", "inspect", "quantize", "build", "verify", "diagnose", "prepare", "predict", "evaluate", "bench"),
+    ),
     ("Its results", ("import", "gate", "compare", "report", "runs", "pack", "check")),
     ("This machine", ("doctor", "engines", "models")),
 )

@@ -117,10 +117,15 @@ class SourceArguments:
             shapes=self.shapes,
         )
 
-    def export(self, batch: int | str = "dynamic") -> Any:
+    def export(self, batch: int | str | None = None) -> Any:
+        """``batch`` None: free, unless ``--shape`` fixes it (a number there *is* the statement "static")."""
         from assay.export.options import ExportOptions
 
         v = self.values
+        if batch is None:
+            first = {spec.dims[0] for spec in self.shapes if spec.dims}
+            fixed = first.pop() if len(first) == 1 else None
+            batch = fixed if isinstance(fixed, int) else "dynamic"
         return ExportOptions(
             exporter=v.get("exporter", "auto"),
             opset=v.get("opset"),

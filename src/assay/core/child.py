@@ -9,6 +9,8 @@ This isolates crashes, not malice.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import pickle
 import signal
@@ -27,6 +29,7 @@ from assay.core.units import Bytes, Seconds, format_bytes, format_seconds
 
 _POLL_S = 0.05
 _TAIL = 4000
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,14 @@ def _kept(limits: Limits) -> str | None:
     return str(limits.log) if limits.log else None
 
 
+def _end_with_parent() -> None:
+    """Linux: have the kernel end this process when the one that waits for it is killed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _main(call: str, result: str) -> None:
+    _end_with_parent()
     target, arguments = pickle.loads(Path(call).read_bytes())  # noqa: S301 - written by our own parent
     try:
         answer: tuple[str, Any] = ("ok", load(target)(**arguments))

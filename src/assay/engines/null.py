@@ -18,7 +18,7 @@ import numpy as np
 from assay.core.artifact import Artifact, file_artifact
 from assay.core.engine import Attestation, BuildOptions, OpenOptions
 from assay.core.errors import AssayError, BadInput
-from assay.core.tensors import DTYPES, Array, Feed, Signature, TensorSpec
+from assay.core.tensors import DTYPES, Array, Feed, Signature, TensorSpec, is_float
 from assay.engines.base import PooledSession, check_format, check_open, parse_device, reason, refuse_streams
 
 
@@ -105,6 +105,10 @@ def _filled(spec: TensorSpec, marks: Array, sizes: dict[Any, int]) -> Array:
         spread = [1] * len(shape)
     else:
         spread = [len(marks) if axis == spec.batch_axis else 1 for axis in range(len(shape))]
+    if is_float(spec.dtype):
+        out = np.empty(shape, DTYPES[spec.dtype])
+        out[...] = marks.reshape(spread)
+        return out
     values = np.broadcast_to(marks.reshape(spread), shape)
     if spec.dtype == "string":
         return np.array([str(v).encode() for v in values.reshape(-1)], dtype=object).reshape(shape)

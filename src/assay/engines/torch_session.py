@@ -41,7 +41,7 @@ def no_device(name: str, device: str, precision: str) -> str | None:
     where = parse_device(device)
     if where.kind == "cpu":
         if precision in ("fp16", "tf32"):
-            return f"{precision} is arithmetic of GPUs; on the cpu {name} has fp32, fp64 and bf16"
+            return f"{precision} is arithmetic of GPUs; on the cpu {name} has fp32 and bf16"
         return None
     if where.kind != "cuda":
         return f"{name} runs on cpu and cuda here, not on {device}"

@@ -28,7 +28,8 @@ def judge_accuracy(own: Sequence[Record], everything: Sequence[Record], policy: 
     if failed := (record.details.get("counts") or {}).get("failed", 0):
         return (Reason(LIMIT, "not_shown", f"{failed} samples could not be scored", record.id),), ()
     if record.details.get("reference"):
-        return (Reason(LIMIT, "passed", "it is the reference itself", record.id),), ()
+        scope, unseen = _scope(record)
+        return (Reason(LIMIT, "passed", f"it is the reference itself{scope}", record.id),), unseen
     drop = _drop(record, everything)
     if drop.value is None:
         return _without(drop.reason or "it could not be compared with the reference's", record, policy)
@@ -38,7 +39,20 @@ def judge_accuracy(own: Sequence[Record], everything: Sequence[Record], policy: 
     if drop.value is None:
         return _without(drop.reason or "", record, policy)
     state, text = check(Limit(LIMIT, policy.max_drop, format_percent, judge_by=policy.judge_by), drop)
-    return (Reason(LIMIT, state, f"accuracy drop{how} {text}", record.id),), ()
+    what = "change of the metric" if record.details.get("higher_is_better", True) is None else "accuracy drop"
+    scope, unseen = _scope(record)
+    return (Reason(LIMIT, state, f"{what}{how} {text}{scope}", record.id),), unseen
+
+
+def _scope(record: Record) -> tuple[str, tuple[str, ...]]:
+    """On which samples, in words, and the samples that were left out."""
+    used, available = record.conditions.get("samples"), record.conditions.get("available")
+    if not used:
+        return "", ()
+    if available and available > used:
+        left = f"accuracy on the other {available - used} samples of {record.conditions.get('data')}"
+        return f", on {used} of {available} samples of {record.conditions.get('data')}", (left,)
+    return f", on {used} samples of {record.conditions.get('data')}", ()
 
 
 def _missing(record: Record | None) -> str | None:
@@ -67,8 +81,11 @@ def _drop(record: Record, everything: Sequence[Record]) -> Figure:
     if mine is None or theirs is None or mine.value is None or theirs.value is None:
         reason = paired.reason if paired is not None else "no drop and no figure of the reference on the same data"
         return Figure(None, "fraction", reason=reason)
-    sign = 1.0 if record.details.get("higher_is_better", True) else -1.0
-    return Figure(sign * (theirs.value - mine.value), mine.unit, n=mine.n)
+    better = record.details.get("higher_is_better", True)
+    change = theirs.value - mine.value
+    if better is None:
+        return Figure(abs(change), mine.unit, n=mine.n)
+    return Figure(change if better else -change, mine.unit, n=mine.n)
 
 
 def _reference(record: Record, everything: Sequence[Record]) -> Record | None:

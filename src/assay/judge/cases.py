@@ -76,6 +76,7 @@ class Case:
             found.append("from a table" if self.evidence == "table" else "from the text")
         if self.record.label not in ("stable", None):
             found.append(str(self.record.label))
+        found += list(dict.fromkeys(text.partition(":")[0] for text in self.record.warnings))
         silent = [name for name in ("precision", "basis") if getattr(self, name) is None]
         return (*found, *([f"{' and '.join(silent)} not stated"] if silent else []))
 

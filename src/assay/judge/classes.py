@@ -31,9 +31,9 @@ EQUAL, WITHIN_COST, SUSPICIOUS, WRONG = "equal", "within format cost", "suspicio
 ACCEPTED = (EQUAL, WITHIN_COST, "within tolerance")
 """``within tolerance`` is what records of the first version say."""
 
-SAFETY = {"fp64": 8.0, "fp32": 8.0, "tf32": 3.0, "bf16": 3.0, "fp16": 3.0, "int8": 4.0}
+SAFETY = {"fp64": 8.0, "fp32": 8.0, "tf32": 2.5, "bf16": 2.5, "fp16": 2.5, "int8": 3.0}
 ROW_FACTOR = 2.0
-WRONG_FACTOR = 4.0
+WRONG_FACTOR = 2.0
 _LEAST = 2.0**-24
 
 

@@ -25,6 +25,9 @@ def speedup(record: Record, baseline: Record, figure: str = "throughput", *, all
     for one, name in ((record, "this record"), (baseline, "the baseline")):
         if reason := _missing(one, figure):
             return withheld("ratio", f"{name} has no {figure}: {reason}")
+    for one, name in ((record, "this series"), (baseline, "the baseline's series")):
+        if one.label == "stalled":
+            return withheld("ratio", f"{name} stalled: a ratio of the two would be one of the stall")
     a, b = record.figures[figure], baseline.figures[figure]
     if a.unit != b.unit:
         return withheld("ratio", f"{figure} is in {a.unit} here and in {b.unit} in the baseline")

@@ -59,6 +59,9 @@ def _numeric(own: Sequence[Record], policy: Policy) -> _Found:
     if record.status != "ok":
         state = "failed" if record.status == "failed" else "not_shown"
         return _Found((Reason(NUMERIC, state, f"comparison {record.status}: {record.reason}", record.id),))
+    if record.details.get("class") == "reference":
+        text = "it is the reference itself, and there was no other engine to compare it with"
+        return _Found((Reason(NUMERIC, "not_shown", text, record.id),), _not_compared(record))
     state, text = _numeric_state(record, policy)
     return _Found((Reason(NUMERIC, state, text, record.id),), _not_compared(record))
 

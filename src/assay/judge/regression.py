@@ -53,15 +53,16 @@ def _line_reason(line: Line, comparison: Comparison, margin: float) -> Reason | 
 
 def _ratio_reason(title: str, cell: Cell, margin: float) -> Reason:
     ratio, record = cell.ratio, cell.case.record.id
+    about = f" ({', '.join(cell.notes)})" if cell.notes else ""
     if ratio is None or ratio.value is None:
         why = ratio.reason if ratio is not None else "there is no ratio"
         return Reason(SLOWER, "not_shown", f"{title}: {why}", record)
     limit = 1 - margin
     if ratio.high is None or ratio.low is None:
         state = "failed" if ratio.value < limit else "passed"
-        text = f"{title}: {ratio.value:.3g}× the base, limit {limit:.3g}× (judged by the point: there is no interval)"
+        text = f"{title}: {ratio.value:.3g}× the base, limit {limit:.3g}×, by the point: there is no interval{about}"
         return Reason(SLOWER, state, text, record)
-    text = f"{title}: {ratio.value:.3g}× the base ({ratio.low:.3g} to {ratio.high:.3g}), limit {limit:.3g}×"
+    text = f"{title}: {ratio.value:.3g}× the base ({ratio.low:.3g} to {ratio.high:.3g}), limit {limit:.3g}×{about}"
     return Reason(SLOWER, "failed" if ratio.high < limit else "passed", text, record)
 
 

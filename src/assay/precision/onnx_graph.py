@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from assay.core.artifact import Artifact
 from assay.core.errors import BadInput, EngineFailed
+from assay.graph.check import problems
 from assay.graph.external_data import onnx_artifact, save_model
 from assay.graph.signature import load_model, read_signature, signature_of, store_batch_axes
 
@@ -89,8 +90,33 @@ def reads(node: onnx.NodeProto) -> list[str]:
     return names
 
 
+def put_in_order(graph: onnx.GraphProto) -> None:
+    """Nodes so that each comes after what it reads, as ONNX wants it; otherwise in the order they had."""
+    nodes = list(graph.node)
+    made_by = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    placed: set[int] = set()
+    ordered: list[onnx.NodeProto] = []
+    for start in range(len(nodes)):
+        waiting = [start]
+        while waiting:
+            index = waiting[-1]
+            before = [made_by[n] for n in reads(nodes[index]) if n in made_by]
+            before = [] if index in placed else [b for b in before if b not in placed and b != index]
+            if before:
+                waiting += before
+                continue
+            waiting.pop()
+            if index not in placed:
+                placed.add(index)
+                ordered.append(nodes[index])
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
 def write_like(model: onnx.ModelProto, source: Artifact, path: Path) -> Artifact:
-    """Save ``model``; its inputs, outputs and batch axes must be those of ``source``.  Raises EngineFailed."""
+    """Save ``model``, its nodes in order; raises EngineFailed where its inputs, outputs or batch axes are not
+    those of ``source`` or the checker objects to it."""
+    put_in_order(model.graph)
     expected = read_signature(source.path)
     store_batch_axes(model, expected)
     found = signature_of(model)
@@ -99,4 +125,7 @@ def write_like(model: onnx.ModelProto, source: Artifact, path: Path) -> Artifact
     ] != [o.dtype for o in expected.outputs]:
         raise EngineFailed(f"the conversion changed what goes in or out: {found}; expected {expected}")
     save_model(model, path)
+    objections = problems(path)
+    if objections:
+        raise EngineFailed(f"the converted {path} is not well formed: {objections[0]}")
     return onnx_artifact(path, parents=(source.sha256,))

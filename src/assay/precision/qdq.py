@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from assay.core.artifact import Artifact
 from assay.core.errors import EngineFailed
 from assay.precision.job import Layer, refuse_unknown
-from assay.precision.onnx_graph import constants, drop_unused, makers, reads, write_like
+from assay.precision.onnx_graph import constants, drop_unused, makers, write_like
 
 if TYPE_CHECKING:
     import onnx
@@ -96,7 +96,7 @@ class _Restorer:
         for name in list(self._made_by):
             if f"output {name}" in keep:
                 self._restore_output(name)
-        _in_order(self._graph, self._added)
+        self._graph.node.extend(self._added)
         drop_unused(self._model)
 
     def _restore_node(self, node: onnx.NodeProto, original: onnx.NodeProto) -> None:
@@ -156,26 +156,3 @@ class _Restorer:
         del last.input[:]
         del last.attribute[:]
         last.input.append(last_plain)
-
-
-def _in_order(graph: onnx.GraphProto, added: list[onnx.NodeProto]) -> None:
-    """Nodes so that each comes after what it reads, as ONNX wants it; otherwise in the order they had."""
-    nodes = [*graph.node, *added]
-    made_by = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    placed: set[int] = set()
-    ordered: list[onnx.NodeProto] = []
-    for start in range(len(nodes)):
-        waiting = [start]
-        while waiting:
-            index = waiting[-1]
-            before = [made_by[n] for n in reads(nodes[index]) if n in made_by]
-            before = [] if index in placed else [b for b in before if b not in placed and b != index]
-            if before:
-                waiting += before
-                continue
-            waiting.pop()
-            if index not in placed:
-                placed.add(index)
-                ordered.append(nodes[index])
-    del graph.node[:]
-    graph.node.extend(ordered)

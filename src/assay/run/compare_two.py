@@ -195,13 +195,14 @@ def compare_with_truth(
     result = compare_sessions(tally.reference(first), tally.candidate(second), feeds)
     if arithmetic is None or result.failures:
         return result, Split(precision, missing=why or "the comparison failed")
-    return result, tally.split(arithmetic, precision, _cost_feeds(feeds))
+    return result, tally.split(arithmetic, precision, _cost_feeds(feeds, first))
 
 
-def _cost_feeds(feeds: Mapping[int, Sequence[Feed]]) -> list[Feed]:
-    """As few calls as give ``COST_ROWS`` rows: of the largest batch size up to that."""
+def _cost_feeds(feeds: Mapping[int, Sequence[Feed]], reference: Session) -> list[Feed]:
+    """As few calls as give ``COST_ROWS`` rows: of the largest batch size up to that, or the reference's only one."""
+    static = reference.signature.static_batch
     sizes = [b for b in feeds if b <= COST_ROWS] or [min(feeds)]
-    size = max(sizes)
+    size = static if static in feeds else max(sizes)
     return list(feeds[size][: max(1, COST_ROWS // size)])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure, Record, withheld
 from assay.core.verdict import Verdict
@@ -21,13 +22,15 @@ from assay.run.raw_series import series_of
 from assay.run.reporting import fronts_of
 
 SPEEDS = ("measure", "confirm")
-_SAME_DATA = ("data", "identity", "samples", "task", "transform")
+_SAME_DATA = ("data", "samples", "task", "transform")
+OTHER_FILES = "the data's files are not the same on disk, but every sample has the same id and target"
 
 
 @dataclass(frozen=True)
 class PairedAccuracy:
     """One configuration's accuracy in a run against the same configuration's in the base run, on the same
-    samples.  ``drop`` is positive when this run is worse; withheld, with the reason, where it cannot be paired."""
+    samples.  ``drop`` is positive when this run is worse; withheld, with the reason, where it cannot be paired.
+    ``note`` is what must be said of the pairing."""
 
     title: str
     run: str
@@ -36,6 +39,7 @@ class PairedAccuracy:
     drop: Figure
     mcnemar_p: float | None = None
     record: str | None = None
+    note: str | None = None
 
 
 def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
@@ -176,7 +180,19 @@ def _pair(name: str, run: LoadedRun, record: Record, base_run: LoadedRun, base: 
         first = read_predictions(base_run.path / base.raw.path, base.raw.sha256)
         second = read_predictions(run.path / record.raw.path, record.raw.sha256)
         paired = compare_predictions(first, second)
+        note = _other_files(record, base, first, second)
     except BadInput as error:
         drop = withheld("fraction", error.message)
         return PairedAccuracy(title, name, figures[0], figures[1], drop, record=record.id)
-    return PairedAccuracy(title, name, figures[0], figures[1], paired.drop, paired.mcnemar_p, record.id)
+    return PairedAccuracy(title, name, figures[0], figures[1], paired.drop, paired.mcnemar_p, record.id, note)
+
+
+def _other_files(record: Record, base: Record, first: Sequence[Scored], second: Sequence[Scored]) -> str | None:
+    """None when both were scored on the very same files.  A copy of them has other times: then ids and
+    targets must agree, and that is said.  Raises BadInput when they do not."""
+    if record.conditions.get("identity") == base.conditions.get("identity"):
+        return None
+    targets = {s.id: s.row.get("target") for s in first}
+    if any(s.row.get("target") is None or s.row["target"] != targets[s.id] for s in second):
+        raise BadInput("not evaluated alike: the data's identity differs, and the targets are not known to be the same")
+    return OTHER_FILES

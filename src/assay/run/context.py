@@ -37,6 +37,15 @@ class Context:
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def batches(self, signature: Signature) -> tuple[int, ...]:
+        """The batch sizes to measure: those asked for, or the one a static model accepts."""
+        static = signature.static_batch
+        if static is None or self.request.batches == (static,):
+            return self.request.batches
+        left = [b for b in self.request.batches if b != static]
+        self.warn(f"the model's batch is fixed at {static}: batch {', '.join(map(str, left))} cannot be measured")
+        return (static,)
+
     def out_of_time(self) -> bool:
         budget = self.request.effort.budget_s
         return budget is not None and clock.now() - self.started_s > budget
@@ -66,6 +75,7 @@ class Data:
 
     ``reader`` is None without data: then samples are drawn from the signature.  ``not_evaluated`` is
     the reason why accuracy is not checked, None when it is.  ``identity`` changes when the data do.
+    ``better`` says whether more of the task's figure is good, None where nobody said.
     """
 
     name: str
@@ -77,6 +87,7 @@ class Data:
     not_evaluated: str | None = None
     ranges: tuple[tuple[str, float, float], ...] = ()
     identity: str = ""
+    better: bool | None = True
 
     @property
     def real(self) -> bool:

@@ -43,7 +43,23 @@ def open_data(request: RunRequest, objects: Objects, model: Model, signature: Si
     _refuse_unused(objects, found.reader, name)
     first = next(iter(readers.samples(found.reader, transform, signature.inputs, 0, 1)))
     task, why = _task(objects, model, signature, found.reader, first.target)
-    return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, found.identity)
+    better = objects.higher_is_better if objects.metric is not None else True
+    return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, found.identity, better)
+
+
+def check_data(request: RunRequest, objects: Objects, model: Model) -> None:
+    """Fail before the export: an unknown reader, an empty folder, a broken first item, a transform that raises."""
+    if model.inputs is None or (request.data is None and objects.data is None):
+        return
+    signature = Signature(model.inputs, ())
+    found = _find(request, objects, model, signature)
+    if len(found.reader) == 0:
+        raise BadInput(f"{request.data or 'the data'} holds no samples")
+    _refuse_unused(objects, found.reader, request.data or "the data")
+    if (
+        objects.data is None
+    ):  # a caller's iterable may name its arrays as the exported file will, not as the source does
+        next(iter(readers.samples(found.reader, found.transform, signature.inputs, 0, 1)))
 
 
 def _find(request: RunRequest, objects: Objects, model: Model, signature: Signature) -> _Found:
@@ -117,7 +133,9 @@ def _task(
     if model.randomised:
         return None, "the weights are randomised: an accuracy would mean nothing"
     if objects.metric is not None:
-        return tasks.open_task("tensor", tasks.TaskOptions(metric=objects.metric)), None
+        return tasks.open_task(
+            "tensor", tasks.TaskOptions(metric=objects.metric, higher_is_better=objects.higher_is_better is not False)
+        ), None
     if target is None:
         return None, "the data have no targets"
     name = tasks.fitting(signature, target)

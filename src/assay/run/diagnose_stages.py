@@ -53,12 +53,13 @@ class Link:
     """What blame needs to know of a stage: its graph (None: it has none that can be read) and how it is run.
 
     ``changes`` is ``graph`` when the graph is another one than the parent's, ``arithmetic`` when only the
-    way it is run is.
+    way it is run is.  ``pass_name`` is the pass that made the graph.
     """
 
     path: Path | None
     how: How
     changes: str
+    pass_name: str | None = None
 
 
 @dataclass
@@ -145,7 +146,9 @@ def chain_of(plan: Plan, dues: Dues, feed: Feed, folder: Path) -> Iterator[Chain
             source = next((i for i, link in enumerate(chain.links) if chain.raw and link.path == chain.raw), 0)
             stage = _plain_stage("candidate's ONNX file", file, source, due, stack)
             last = chain.add(stage, Link(file, How(), "graph"))
-        _arithmetic(plan, dues, last, (chain, stack))
+        last = _arithmetic(plan, dues, last, (chain, stack))
+        if file is None:
+            _engine_file(plan, dues, last, (chain, stack))
         yield chain
 
 
@@ -186,7 +189,7 @@ def _from_module(plan: Plan, dues: Dues, feed: Feed, where: tuple[Chain, context
         path = folder / f"pass-{number}.onnx"
         save_model(made, path)
         stage = _plain_stage(f"after the pass {name}", path, last, dues.of("fp32"), stack)
-        last = chain.add(stage, Link(path, How(), "graph"))
+        last = chain.add(stage, Link(path, How(), "graph", name))
     return last
 
 
@@ -227,20 +230,19 @@ def _later(path: Path, how: How, stack: contextlib.ExitStack) -> Callable[[Feed]
     return run
 
 
-def _arithmetic(plan: Plan, dues: Dues, last: int, where: tuple[Chain, contextlib.ExitStack]) -> None:
-    """The runner's optimisation levels, then the engine in fp32, then in the precision asked for."""
+def _arithmetic(plan: Plan, dues: Dues, last: int, where: tuple[Chain, contextlib.ExitStack]) -> int:
+    """The runner's optimisation levels, then the engine in fp32, then in the precision asked for; the last stage."""
     chain, stack = where
     path, file = chain.links[last].path, last
     if path is None:
-        _engine_file(plan, dues, last, where)
-        return
+        return last
     native = precision_of(path)
     for level in LEVELS:
         how = How(level=level)
         stage = Stage(f"{RUNNER}, optimiser {level}", _later(path, how, stack), last, dues.of(native))
         last = chain.add(stage, Link(path, how, "arithmetic"))
-    if plan.engine == RUNNER:
-        return
+    if plan.engine == RUNNER or plan.engine not in _onnx_engines(plan.engine):
+        return last
     names = ["fp32", plan.precision] if plan.precision != "fp32" and native == "fp32" else [plan.precision]
     parent = file
     for precision in names:
@@ -250,13 +252,20 @@ def _arithmetic(plan: Plan, dues: Dues, last: int, where: tuple[Chain, contextli
         due = dues.of(precision if native == "fp32" else native)
         stage = Stage(f"{plan.engine} {precision}", _later(path, how, stack), parent, due)
         parent = chain.add(stage, Link(path, how, "arithmetic"))
+    return parent
+
+
+def _onnx_engines(name: str) -> tuple[str, ...]:
+    """The engine, where it takes ONNX files at all: PyTorch's do not, and a remote server does not."""
+    found = engine(name)
+    return (name,) if "onnx" in (*found.opens, *found.reads) else ()
 
 
 def _engine_file(plan: Plan, dues: Dues, last: int, where: tuple[Chain, contextlib.ExitStack]) -> None:
     """A compiled file: it can be run, but there is no graph to look into."""
     chain, stack = where
     session = stack.enter_context(open_candidate(plan.candidate.candidate))
-    stage = Stage(plan.candidate.candidate.label, session.run, last, dues.of(plan.precision))
+    stage = Stage(f"candidate: {plan.candidate.candidate.label}", session.run, last, dues.of(plan.precision))
     chain.add(stage, Link(None, How(plan.engine, plan.precision, None, plan.device), "arithmetic"))
     chain.notes.append("the candidate has no ONNX graph, so no operator can be named")
 

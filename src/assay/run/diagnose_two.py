@@ -29,6 +29,7 @@ from assay.run.arithmetic import COST_ROWS, arithmetic_of
 from assay.run.compare_two import Pair, opened_pair
 from assay.run.context import batched
 from assay.run.dataset import open_data
+from assay.run.diagnose_fix import Broken, Fix, fix
 from assay.run.diagnose_stages import Chain, Dues, How, Link, Plan, chain_of, check_passes, opener
 from assay.run.progress import Progress
 from assay.run.request import Objects, RunRequest
@@ -68,16 +69,18 @@ class Diagnosis:
     notes: tuple[str, ...]
     record: Record
     verdict: Verdict
-    links: tuple[Link, ...] = field(default=())
+    fix: Fix | None = None
 
 
 @dataclass(frozen=True)
 class Asked:
-    """``pair`` says what is compared; ``out`` is where reproductions go; ``passes`` are looked at one by one."""
+    """``pair`` says what is compared; ``out`` is where reproductions (and the fixed file) go; ``passes`` are looked at
+    one by one; ``fix`` tries to put the guilty stage right."""
 
     pair: Pair
     out: Path | None = None
     passes: tuple[str, ...] = ()
+    fix: bool = False
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -100,7 +103,30 @@ def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Dia
             progress.done("every stage is within its due" if place is None else f"guilty: {rows[place].name}")
             found, whom = _inside(asked, (chain, rows), place, feeds[0], progress)
             mapping = aten_mapping(load_model(chain.raw)) if chain.raw else ()
-            return _diagnosis(asked, candidate, (chain, rows, place), (found, whom, mapping))
+            mended = None
+            if asked.fix and place is not None:
+                mended = _mended(
+                    asked, Broken(plan, chain, place, [g.piece for g in found], feeds, asked.out or Path())
+                )
+            made = _diagnosis(asked, candidate, (chain, rows, place), (found, whom, mapping))
+            return _with_fix(made, mended)
+
+
+def _mended(asked: Asked, broken: Broken) -> Fix | None:
+    if asked.out is None:
+        raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
+    try:
+        return fix(broken)
+    except AssayError as error:
+        broken.chain.notes.append(f"no fix: {error.message}")
+        return None
+
+
+def _with_fix(made: Diagnosis, mended: Fix | None) -> Diagnosis:
+    if mended is None:
+        return made
+    record = replace(made.record, details={**made.record.details, "fix": mended.to_json()})
+    return replace(made, fix=mended, record=record)
 
 
 def _feeds(pair: Pair, reference: Prepared, candidate: Prepared) -> Sequence[Feed]:
@@ -272,7 +298,7 @@ def _diagnosis(
     )
     reason = Reason("stages", "passed" if place is None else "failed", text, record.id)
     verdict = combine([reason], tuple(chain.notes), candidate.candidate.digest)
-    return Diagnosis(rows, place, guilty_pieces, whom, mapping, tuple(chain.notes), record, verdict, tuple(chain.links))
+    return Diagnosis(rows, place, guilty_pieces, whom, mapping, tuple(chain.notes), record, verdict)
 
 
 def _sentence(row: StageRow, pieces: Sequence[Guilty]) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from assay import data as readers
-from assay.core.dataset import Task
+from assay.core.dataset import Scored, Task
 from assay.core.engine import OpenOptions, Session
 from assay.core.errors import BadInput
 from assay.core.record import Figure, RawSamples, Record, withheld
 from assay.core.tensors import Array, Feed
+from assay.data.dumps import write_dumps
+from assay.data.flat import key_of
 from assay.measure.environment import cores_granted, environment
 from assay.measure.predictions import save_predictions
 from assay.pipeline import (
@@ -53,7 +55,7 @@ class Evaluation:
 
     ``out`` is a folder that receives shards, predictions and rates, and is resumed; a name that ends in
     ``.gz`` or ``.jsonl`` is the predictions' file, and the shards then lie beside it until it is whole.
-    ``task`` None is the one that suits the model and the data.
+    ``dumps`` is a folder that receives every output as vendor tools dump them.
     """
 
     model: str
@@ -67,7 +69,7 @@ class Evaluation:
     preprocess: str | None = None
     out: Path | None = None
     max_failures: int = 0
-    task: str | None = None
+    dumps: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def evaluate_one(asked: Evaluation, source: SourceOptions, progress: Progress) -
         progress.done(f"{ready.candidate.label}; {ready.model.weights}")
         request = RunRequest(asked.model, Path(folder), data=asked.data, labels=asked.labels)
         objects = Objects(preprocess=user_transform(asked.preprocess) if asked.preprocess else None)
-        data = open_data(request, objects, ready.model, ready.signature)
+        data = _open_data(request, objects, ready)
         task = _task(asked, data)
         assert data.reader is not None
         total = min(len(data.reader), asked.limit or len(data.reader))
@@ -100,7 +102,7 @@ def evaluate_one(asked: Evaluation, source: SourceOptions, progress: Progress) -
             done = sum(s.scored + len(s.failures) for s in store.finished.values())
             again = f", {done} of them done before" if done else ""
             progress.stage("evaluate", f"{total} samples{again}")
-            stages = stages_for(session, data, task)
+            stages = stages_for(session, data, task if asked.dumps is None else _Dumping(task, asked.dumps))
             if stages.signature is not session.signature:  # windows: one sample at a time, in as many as it needs
                 flow = replace(flow, batch=1)
             outcome = run(stages, flow, store, lambda n: progress.advance(n, total))
@@ -155,8 +157,38 @@ def stages_for(session: Session, data: Data, task: Task) -> Stages:
     return Stages(reader.items, readers.preparer(transform, signature.inputs), infer, task.score, signature)
 
 
+class _Dumping:
+    """A task that also writes every output, ``<stem>_<k>.bin``, where the stem is the id up to its first dot."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        self.name, self.primary, self.higher_is_better = task.name, task.primary, task.higher_is_better
+        self.figures = task.figures
+        self._task = task
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def score(self, ids: Sequence[str], outputs: Mapping[str, Array], targets: Sequence[Any]) -> list[Scored]:
+        write_dumps(self._folder, [key_of(id) for id in ids], outputs)
+        return self._task.score(ids, outputs, targets)
+
+
 def _on_cpu(device: str) -> bool:
     return device.partition(":")[0] == "cpu"
+
+
+def _open_data(request: RunRequest, objects: Objects, ready: Prepared) -> Data:
+    """Data that are larger than a fixed input are welcome where windows can slide over them."""
+    try:
+        return open_data(request, objects, ready.model, ready.signature)
+    except BadInput as error:
+        try:
+            _, free = sliding(lambda feed: feed, ready.signature, Windows())
+            data = open_data(request, objects, ready.model, free)
+        except BadInput:
+            raise error from None
+        if data.task is None or data.task.name != "segmentation":
+            raise
+        return data
 
 
 def _task(asked: Evaluation, data: Data) -> Task:

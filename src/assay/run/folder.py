@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,10 +38,12 @@ class RunFolder:
         self.path = path
         self.log = RecordLog(path / "records.jsonl")
         self.notes: list[str] = []
+        self._new = False
         self._records: dict[str, Record] = {}
         self._visited: list[str] = []
 
     def __enter__(self) -> RunFolder:
+        self._new = not self.path.exists()
         self.log.__enter__()
         try:
             for name in ("stages", "samples", "artifacts"):
@@ -55,6 +58,8 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.log.__exit__()
+        if self._new and not self._records and not self._visited:  # nothing was begun: leave nothing behind
+            shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def artifacts(self) -> Path:

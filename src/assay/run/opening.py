@@ -19,6 +19,7 @@ from assay.engines import ENGINES
 from assay.engines.onnx_precision import graph_precision
 from assay.graph.signature import load_model
 from assay.measure.environment import device_name
+from assay.run.request import ALWAYS_TRIED, NOT_CANDIDATES
 
 _OPEN_BY_FORMAT = {
     "source": "torch",
@@ -38,6 +39,16 @@ def engine(name: str) -> Engine:
     """The engine of that name.  Raises UnknownName with near names."""
     made: Engine = resolve(ENGINES, name, "engine")()
     return made
+
+
+def default_engines(device: str) -> tuple[str, ...]:
+    """The engines a run tries when none is named: the usual three, and whatever else works on ``device``."""
+    return tuple(n for n in ENGINES if n in ALWAYS_TRIED or (n not in NOT_CANDIDATES and _works(n, device)))
+
+
+def _works(name: str, device: str) -> bool:
+    found = engine(name)
+    return any(found.unavailable(device, precision) is None for precision in found.precisions)
 
 
 def engine_for(artifact: Artifact) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from assay.core.record import Record
 from assay.core.verdict import Verdict
 from assay.measure.environment import device_name, environment
 from assay.run.context import Context, Data
-from assay.run.dataset import open_data
+from assay.run.dataset import check_data, open_data
 from assay.run.folder import RunFolder, write_json
 from assay.run.opening import known_engines, reference_candidate
 from assay.run.progress import Progress, Silent
@@ -46,9 +47,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        if not self.verdict.passed:
-            return self.verdict.exit_code
-        return EXIT_NOT_AVAILABLE if self.missing else 0
+        nothing_built = not any(r.kind == "verify" for r in self.records)
+        if self.missing and (self.verdict.passed or nothing_built):
+            return EXIT_NOT_AVAILABLE
+        return self.verdict.exit_code
 
 
 def run(request: RunRequest, objects: Objects | None = None, progress: Progress | None = None) -> RunResult:
@@ -68,9 +70,20 @@ def run(request: RunRequest, objects: Objects | None = None, progress: Progress 
         ctx = Context(
             request, objects, folder, progress, model, environment(), device_name(request.device), clock.now()
         )
-        for text in (*folder.notes, *model.warnings):
+        for text in (*folder.notes, *model.warnings, *_another_run(folder.path, model)):
             ctx.warn(text)
         return _run(ctx)
+
+
+def _another_run(folder: Path, model: Model) -> list[str]:
+    """Say so when the folder holds another model's run: its Records stay, but the reports will be this one's."""
+    file = folder / "run.json"
+    if not file.is_file():
+        return []
+    before = json.loads(file.read_text(encoding="utf-8"))
+    if (before.get("model"), before.get("spec")) == (model.name, model.spec):
+        return []
+    return [f"{folder} held a run of {before.get('model')} ({before.get('spec')}); its reports are replaced"]
 
 
 def open_model(request: RunRequest, objects: Objects, artifacts: Path) -> Model:
@@ -81,12 +94,15 @@ def open_model(request: RunRequest, objects: Objects, artifacts: Path) -> Model:
 
 
 def _run(ctx: Context) -> RunResult:
+    check_data(ctx.request, ctx.objects, ctx.model)
     exported = export(ctx)
     data = open_data(ctx.request, ctx.objects, ctx.model, exported.signature)
     reference = reference_candidate(ctx.model, exported.onnx, exported.signature, ctx.device_name)
     candidates = build(ctx, exported)
-    verified = [c for c in candidates if _has_time(ctx, c, "verify") and verify(ctx, exported, reference, c, data)]
-    healthy = [c for c in verified if _ran(ctx, c)]
+    for candidate in candidates:
+        if _has_time(ctx, candidate, "verify"):
+            verify(ctx, exported, _compared_with(candidate, reference, candidates), candidate, data)
+    healthy = [c for c in candidates if _ran(ctx, c)]
     if healthy:
         evaluate(ctx, reference, reference, data)
     for candidate in healthy:
@@ -117,6 +133,18 @@ def _run(ctx: Context) -> RunResult:
         bundle,
         about,
     )
+
+
+def _compared_with(candidate: Candidate, reference: Candidate, candidates: list[Candidate]) -> Candidate:
+    """The reference; for the reference itself another engine's candidate in its precision, where there is one.
+
+    Comparing a file with itself on one engine would show nothing.
+    """
+    if candidate.digest != reference.digest:
+        return reference
+    precision = candidate.options.precision
+    others = [c for c in candidates if c.engine != candidate.engine and c.options.precision == precision]
+    return others[0] if others else reference
 
 
 def _measure_all(ctx: Context, candidates: list[Candidate], reference: Candidate, data: Data) -> None:

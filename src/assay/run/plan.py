@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.core.units import Seconds, format_seconds
-from assay.engines import ENGINES
-from assay.run.opening import engine, known_engines
-from assay.run.request import CANDIDATE_PRECISIONS, NOT_CANDIDATES, RunRequest
+from assay.run.opening import default_engines, engine, known_engines
+from assay.run.request import CANDIDATE_PRECISIONS, RunRequest
 
 EXPORT_S = 20.0
 BUILD_S = 8.0
@@ -38,7 +37,8 @@ class Plan:
             f"{s.name:<9} {s.what}" + (f"  (~{format_seconds(s.seconds)})" if s.seconds else "") for s in self.steps
         ]
         total = f"about {self.seconds / 60:.0f} min" if self.seconds >= 90 else f"about {format_seconds(self.seconds)}"
-        return [*rows, f"{total} in all, and the evaluation on top, which depends on the model and the data"]
+        more = ", and the evaluation on top, which depends on the model and the data"
+        return [*rows, f"{total} in all{more if any(s.name == 'evaluate' for s in self.steps) else ''}"]
 
     def to_json(self) -> dict[str, Any]:
         steps = [{"name": s.name, "what": s.what, "seconds": s.seconds} for s in self.steps]
@@ -60,14 +60,14 @@ def plan(request: RunRequest) -> Plan:
         Step("choose", "the fastest that passes the policy"),
         Step("confirm", "a fresh run of the chosen one", 2 * request.effort.confirm_s + OPEN_S),
         Step("judge", "the policy's limits"),
-        Step("report", "report.md, report.csv"),
+        Step("report", "report.html, report.md, report.csv"),
         Step("pack", "the bundle"),
     ]
     return Plan(tuple(steps))
 
 
 def _slots(request: RunRequest) -> tuple[list[str], list[tuple[str, str]]]:
-    names = known_engines(request.engines) if request.engines else tuple(n for n in ENGINES if n not in NOT_CANDIDATES)
+    names = known_engines(request.engines) if request.engines else default_engines(request.device)
     runnable, skipped = [], []
     for name in names:
         found = engine(name)

@@ -14,7 +14,10 @@ from assay.judge.policy import DEFAULT_POLICY, Policy
 from assay.sources import SourceOptions
 
 CANDIDATE_PRECISIONS = ("fp32", "bf16", "fp16")
-NOT_CANDIDATES = frozenset({"null", "remote"})
+NOT_CANDIDATES = frozenset({"null", "remote", "torch_compile"})
+"""Never tried unasked: they ship nothing, or (torch_compile) compile for minutes on a small machine."""
+ALWAYS_TRIED = ("torch", "onnxruntime", "openvino")
+"""Tried unasked even where they are not installed: their absence is a row with the command that mends it."""
 VERIFY_BATCHES = (1, 2, 8)
 
 
@@ -40,12 +43,16 @@ QUICK = Effort(measure_s=0.7, confirm_s=1.0, verify_samples=8, max_samples=256, 
 
 @dataclass(frozen=True)
 class Objects:
-    """Python objects a caller brings instead of names; each is None when a name is used."""
+    """Python objects a caller brings instead of names; each is None when a name is used.
+
+    ``higher_is_better`` None: nobody said which way the metric is good, so any change counts against a candidate.
+    """
 
     module: Any = None
     example: Any = None
     data: Any = None
     metric: Callable[..., Any] | None = None
+    higher_is_better: bool | None = None
     preprocess: Callable[[Any], Any] | None = None
 
 

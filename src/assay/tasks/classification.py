@@ -57,7 +57,7 @@ class Classification:
         n = len(scored)
         ranks = [s.row["rank"] for s in scored]
         broken = sum(r is None for r in ranks)
-        reason = f"{broken} of {n} rows hold NaN and count as wrong" if broken else None
+        reason = _what_is_wrong(broken, sum(bool(s.row.get("lost")) for s in scored), n)
         deepest = max(len(s.row["top5"]) for s in scored)
         figures: dict[str, Figure] = {}
         for k in range(1, deepest + 1):
@@ -161,9 +161,10 @@ def _label(id: str, target: Any, classes: int) -> int:
 def _score_row(id: str, scores: Array, target: int) -> Scored:
     invalid = int(np.isnan(scores).sum())
     ordered = np.where(np.isnan(scores), -np.inf, scores)
-    is_target = np.arange(len(scores)) == target
+    most = min(MOST, len(scores))
+    near = np.flatnonzero(ordered >= np.partition(ordered, -most)[-most])  # the first few, and what equals the last
     # Best first; among equals the target last, the others by index.
-    best = np.lexsort((is_target, -ordered))
+    best = near[np.lexsort((near == target, -ordered[near]))]
     row: dict[str, Any] = {"id": id, "target": target, "rank": None, "top5": best[:MOST].tolist(), "score": None}
     if invalid:
         reason = f"{invalid} of {len(scores)} scores are NaN"
@@ -172,6 +173,13 @@ def _score_row(id: str, scores: Array, target: int) -> Scored:
     top = float(ordered[best[0]])
     row |= {"rank": rank, "score": top if np.isfinite(top) else None, "correct": rank == 0}
     return Scored(id, row, correct=rank == 0)
+
+
+def _what_is_wrong(broken: int, lost: int, n: int) -> str | None:
+    """``broken`` rows have no rank, ``lost`` of them because there is no result at all."""
+    said = [f"{broken - lost} of {n} rows hold NaN and count as wrong"] if broken > lost else []
+    said += [f"{lost} of {n} samples have no result and count as wrong"] if lost else []
+    return "; ".join(said) or None
 
 
 def _proportion(successes: int, n: int, reason: str | None) -> Figure:

@@ -10,11 +10,10 @@ from assay.core.artifact import Artifact
 from assay.core.engine import BuildOptions, Candidate, Engine, OpenOptions
 from assay.core.errors import AssayError, ChildFailed
 from assay.core.record import Figure, Record
-from assay.engines import ENGINES
 from assay.run.context import Context, Exported
 from assay.run.keys import stage_key
-from assay.run.opening import engine, make_candidate, with_signature
-from assay.run.request import CANDIDATE_PRECISIONS, NOT_CANDIDATES
+from assay.run.opening import default_engines, engine, make_candidate, with_signature
+from assay.run.request import CANDIDATE_PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -37,20 +36,17 @@ def slots(ctx: Context, native: str) -> Iterator[Slot]:
     A graph written in another precision than fp32 (``native``) is run as it is written.
     """
     request = ctx.request
-    names = request.engines or tuple(n for n in ENGINES if n not in NOT_CANDIDATES)
+    names = request.engines or default_engines(request.device)
     for name in names:
         found = engine(name)
         usual = CANDIDATE_PRECISIONS if native == "fp32" else (native,)
         wanted = request.precisions or tuple(p for p in usual if p in found.precisions)
         for precision in wanted:
-            asked = request.engines is not None or request.precisions is not None
+            # Named as a pair; an engine or a precision named alone is missing only when nothing came of it.
+            asked = request.engines is not None and request.precisions is not None
             reason = found.unavailable(request.device, "fp32" if precision == native else precision)
             if precision not in found.precisions:
-                # The engine does not exist in that precision at all: only news to whoever named both.
-                asked = request.engines is not None and request.precisions is not None
                 reason = reason or f"{name} does not do {precision}"
-            elif request.engines is None:
-                asked = False
             yield Slot(name, precision, asked, reason)
 
 
@@ -65,15 +61,19 @@ def build(ctx: Context, exported: Exported) -> list[Candidate]:
         elif slot.reason:
             _skip(ctx, slot, slot.reason)
             ctx.progress.done(f"skipped: {slot.reason}")
-    _note_missing_precisions(ctx, candidates)
+    _note_missing(ctx, candidates)
     return candidates
 
 
-def _note_missing_precisions(ctx: Context, candidates: list[Candidate]) -> None:
-    """A precision asked for by name that no engine here can do is missing, whichever engine was meant."""
-    built = {c.options.precision for c in candidates}
+def _note_missing(ctx: Context, candidates: list[Candidate]) -> None:
+    """An engine or a precision that was named and gave no candidate at all is missing."""
+    precisions, engines = {c.options.precision for c in candidates}, {c.engine for c in candidates}
+    for name in ctx.request.engines or ():
+        if name not in engines and not any(text.startswith(name) for text in ctx.missing):
+            why = engine(name).unavailable(ctx.request.device, "fp32") or "it gave no candidate; the report says why"
+            ctx.missing.append(f"{name}: {why}")
     for precision in ctx.request.precisions or ():
-        if precision not in built and not any(precision in text for text in ctx.missing):
+        if precision not in precisions and not any(precision in text for text in ctx.missing):
             ctx.missing.append(f"no engine here runs {precision}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from assay.core.engine import Candidate
@@ -30,26 +31,23 @@ def judge(ctx: Context, choice: Choice, candidates: Sequence[Candidate]) -> Verd
     if choice.candidate is not None:
         verdict = gate(choice.candidate, records, ctx.request.policy)
     else:
-        verdict = _none_passes(records, ctx, candidates)
+        verdict = _none_passes(records, ctx, choice, candidates)
     write_json(ctx.folder.path / "verdict.json", verdict.to_json())
     return verdict
 
 
-def _none_passes(records: list[Record], ctx: Context, candidates: Sequence[Candidate]) -> Verdict:
+def _none_passes(records: list[Record], ctx: Context, choice: Choice, candidates: Sequence[Candidate]) -> Verdict:
     reasons: list[Reason] = []
     not_checked: list[str] = []
     for candidate in candidates:
         verdict = gate(candidate.digest, records, ctx.request.policy)
-        reasons += [
-            Reason(r.limit, r.state, f"{candidate.label}: {r.text}", r.record)
-            for r in verdict.reasons
-            if r.state != "passed"
-        ]
+        reasons += [replace(r, text=f"{candidate.label}: {r.text}") for r in verdict.reasons]
         not_checked += verdict.not_checked
     if not candidates:
         reasons.append(Reason("candidates", "failed", "no engine could be built for this model"))
     if not any(r.state != "passed" for r in reasons):
-        reasons.append(Reason("candidates", "not_shown", "no candidate has a speed that could be measured"))
+        why = choice.reasons or ("no candidate has a speed that could be measured",)
+        reasons += [Reason("objective", "not_shown", text) for text in dict.fromkeys(why)]
     return combine(reasons, tuple(dict.fromkeys(not_checked)))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.core.engine import Candidate
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, BadInput
 from assay.core.record import Figure, Record
 from assay.measure.accuracy import (
     Evaluation,
@@ -84,12 +84,14 @@ def _evaluate(
         if reference is None:
             raise  # without the reference there is nothing to judge accuracy by: the data or the task is wrong
         return Record("evaluate", subject, status="failed", reason=error.message, **common)
+    if found.failures:
+        return _unscored(found, subject, reference is None, common)
     raw = save_predictions(ctx.folder.path, f"predictions-{candidate.digest[:12]}", found.scored)
     figures: dict[str, Figure] = dict(found.figures)
     details: dict[str, Any] = {
         "counts": found.counts(),
         "primary": found.primary,
-        "higher_is_better": data.task.higher_is_better,
+        "higher_is_better": data.better,
         "samples_sha256": found.samples_sha256,
     }
     if reference is None:
@@ -104,6 +106,15 @@ def _evaluate(
         figures["accuracy.drop"] = paired.drop
         details |= paired.to_json()
     return Record("evaluate", subject, figures=figures, raw=raw, details=details, **common)
+
+
+def _unscored(found: Evaluation, subject: dict[str, Any], is_reference: bool, common: dict[str, Any]) -> Record:
+    """A figure over the survivors alone would mislead, so there is none."""
+    name, why = found.failures[0]
+    text = f"{found.failed} of {found.read} samples could not be scored; the first, {name}: {why}"
+    if is_reference:
+        raise BadInput(text, remedy="give data and labels that belong to this model, or leave --data out")
+    return Record("evaluate", subject, status="failed", reason=text, details={"counts": found.counts()}, **common)
 
 
 def _paired(ctx: Context, found: Evaluation, reference: Candidate) -> PairedResult:

@@ -25,7 +25,7 @@ def measure(ctx: Context, candidate: Candidate, data: Data, baseline: Sequence[R
     stage = f"measure-{candidate.engine}-{candidate.options.precision}"
     workloads = [
         Workload(scenario, batch, StopRule(max_s=ctx.request.effort.measure_s), seed=ctx.request.seed)
-        for batch in ctx.request.batches
+        for batch in ctx.batches(data.signature)
         for scenario in ("latency", "offline")
     ]
     ctx.progress.stage("measure", candidate.label)
@@ -46,7 +46,28 @@ def confirm(ctx: Context, candidate: Candidate, data: Data, batch: int, baseline
     ctx.progress.stage("confirm", f"{candidate.label}, batch {batch}")
     found = _saved(ctx, "confirm", "confirm", (candidate, data, workloads), baseline)
     ctx.progress.done(_summary(found))
+    _warn_if_moved(ctx, candidate, found)
     return found
+
+
+def _warn_if_moved(ctx: Context, candidate: Candidate, confirmed: Sequence[Record]) -> None:
+    """Say so when the fresh run and the one the choice rests on do not agree within their intervals."""
+    for fresh in confirmed:
+        for before in ctx.folder.current():
+            same = all(before.conditions.get(k) == fresh.conditions.get(k) for k in ("batch", "scenario"))
+            mine = before.kind == "measure" and before.subject.get("candidate") == candidate.digest
+            if mine and same and _disjoint(before.figures.get("throughput"), fresh.figures.get("throughput")):
+                ctx.warn(
+                    f"{candidate.label}, batch {fresh.conditions['batch']}, {fresh.conditions['scenario']}: chosen at "
+                    f"{before.value('throughput'):.4g} samples/s, the fresh run gave {fresh.value('throughput'):.4g}; "
+                    "the machine was not quiet, or the first figure was luck"
+                )
+
+
+def _disjoint(a: Figure | None, b: Figure | None) -> bool:
+    if a is None or b is None or a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    return a.high < b.low or b.high < a.low
 
 
 def _saved(
@@ -122,7 +143,8 @@ def _record(
             environment=ctx.environment,
         )
     found = measured.measurements[key]
-    raw = save_raw(ctx.folder.path, f"{candidate.digest[:12]}-{workload.scenario}-b{workload.batch}", found)
+    name = f"{candidate.digest[:12]}-{workload.scenario}-b{workload.batch}-seed{workload.seed}"
+    raw = save_raw(ctx.folder.path, name, found)
     figures: dict[str, Figure] = {**found.figures, "memory.peak": measured.peak_rss}
     return Record(
         "measure",

@@ -29,7 +29,7 @@ def pack(ctx: Context, chosen: Candidate, exported: Exported, data: Data, verdic
     """The chosen engine with everything needed to check it elsewhere: goldens, preprocessing, labels, evidence."""
     ctx.progress.stage("pack")
     rows = list(data.samples(GOLDEN_ROWS))
-    feeds = data.feeds(1, len(rows))
+    feeds = data.feeds(exported.signature.static_batch or 1, len(rows))
     with open_candidate(chosen) as session:
         outputs = [session.run(feed) for feed in feeds]
     contents = BundleContents(

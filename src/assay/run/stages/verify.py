@@ -23,7 +23,8 @@ from assay.run.request import VERIFY_BATCHES
 def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Candidate, data: Data) -> Record:
     """Compare on real samples at every batch size; attest precision and provider."""
     rows = list(data.samples(ctx.request.effort.verify_samples))
-    batches = tuple(sorted({*VERIFY_BATCHES, *ctx.request.batches}))
+    static = exported.signature.static_batch
+    batches = (static,) if static else tuple(sorted({*VERIFY_BATCHES, *ctx.request.batches}))
     key = stage_key(
         "verify", ctx.environment, reference.digest, candidate.digest, digest(rows), batches, exported.depth, "split"
     )
@@ -59,6 +60,7 @@ def _verify(
 ) -> Record:
     reference, candidate = pair
     subject = candidate.subject(ctx.model.name)
+    alone = reference.digest == candidate.digest
     try:
         with (
             arithmetic_of(reference.artifact, exported.signature) as exact,
@@ -92,6 +94,7 @@ def _verify(
         warnings=(*warnings, *result.warnings, *inconsistent),
         details={
             **verify_details(result, judged, allowed, split),
+            **({"class": "reference"} if alone else {}),
             "attestation": attestation.to_json(),
             "self_check": checks.to_json(),
         },

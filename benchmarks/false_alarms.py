@@ -1,0 +1,83 @@
+"""How often a healthy build is accused: every run should be ``equal`` or ``within format cost``.
+
+Prints, per engine and precision, the largest error as a share of its limit, and the smallest relative error
+that would have been called suspicious (the detection limit)::
+
+    python benchmarks/false_alarms.py [SEEDS]     # 25 seeds × 4 architectures × 3 = 300 runs
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import networks
+
+from assay.core.engine import OpenOptions
+from assay.core.tensors import Signature
+from assay.export.arithmetic import ModuleArithmetic
+from assay.graph.external_data import onnx_artifact
+from assay.graph.rounding import rounding_depth
+from assay.graph.signature import read_signature
+from assay.judge.classes import Judged, classify
+from assay.judge.tolerance import tolerance
+from assay.run.compare_two import compare_with_truth
+from assay.run.opening import engine
+
+WAYS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+ROWS = 16
+BATCHES = (1, 8)
+
+
+def judged(path: Path, module: object, signature: Signature, way: tuple[str, str], x: object) -> Judged:
+    """One candidate file held against its module."""
+    name, precision = way
+    rows = networks.np.asarray(x)
+    feeds = {b: [{"x": rows[i : i + b]} for i in range(0, len(rows) - b + 1, b)] for b in BATCHES}
+    artifact = onnx_artifact(path)
+    with (
+        engine("torch").open_module(module, signature, OpenOptions()) as first,  # type: ignore[attr-defined]
+        engine(name).open(artifact, OpenOptions(precision=precision)) as second,
+    ):
+        exact = (ModuleArithmetic(module, signature), None)
+        result, split = compare_with_truth((first, second), feeds, exact, precision)
+    return classify(result, tolerance(precision, rounding_depth(path)), split)
+
+
+def healthy(seeds: int, first: int = 0) -> Iterator[tuple[str, int, tuple[str, str], Judged]]:
+    """Every architecture, seed and way that is available here."""
+    ways = [w for w in WAYS if engine(w[0]).unavailable("cpu", w[1]) is None]
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(first, first + seeds):
+            for name in networks.NETWORKS:
+                module, x = networks.build(name, seed), networks.example(name, ROWS, seed)
+                path = networks.export(module, x, Path(folder, f"{name}.onnx"))
+                for way in ways:
+                    yield name, seed, way, judged(path, module, read_signature(path), way, x)
+
+
+def main(seeds: int) -> int:
+    runs, alarms = 0, 0
+    worst: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for name, seed, way, found in healthy(seeds):
+        runs += 1
+        if not found.accepted:
+            alarms += 1
+            print(f"FALSE ALARM: {name}, seed {seed}, {' '.join(way)}: {found.name}, {found.reason.text}")
+        share = max((s.share for s in found.shares), default=0.0)
+        worst.setdefault(way, []).append((share, found.detectable or 0.0))
+    for (name, precision), shares in worst.items():
+        limits = sorted(d for _, d in shares if d)
+        spread = f"{limits[0]:.1e} to {limits[-1]:.1e}" if limits else "—"
+        print(
+            f"{name + ' ' + precision:<18} largest error {max(s for s, _ in shares):.2f} of its limit, "
+            f"detection limit {spread} (relative), n = {len(shares)}"
+        )
+    print(f"{alarms} false alarms in {runs} healthy runs")
+    return 1 if alarms or not runs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 25))

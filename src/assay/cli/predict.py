@@ -1,0 +1,62 @@
+"""``assay predict``: one or many inputs through a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
+from assay.core.errors import BadInput
+
+
+@click.command()
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE…")
+@click.option("--engine", "engine_name", help="Default: the one the file is for.")
+@click.option("--precision", default="fp32", show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--preprocess", metavar="FILE.py:fn", help="Your own transform.")
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to show.")
+@click.option("--as", "kind", type=click.Choice(["classes", "picture", "mask"]), help="Default: told from the output.")
+@click.option("--white", type=float, default=1.0, show_default=True, help="A picture's largest value: 1 or 255.")
+@click.option("--order", type=click.Choice(["RGB", "BGR"]), default="RGB", show_default=True)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), metavar="PICTURE|DIR", help="Write the picture or overlay."
+)
+@model_options
+@common
+def command(**values: Any) -> int:
+    """The top classes with their labels, the enlarged picture, or the mask over it."""
+    output = output_of("predict", values)
+    from assay.cli.progress import progress_for
+    from assay.run.predict_one import Prediction, predict_one
+
+    wanted = precisions(values["precision"])
+    if not wanted or len(wanted) != 1:
+        raise BadInput("predict takes one precision at a time", remedy="--precision fp32")
+    asked = Prediction(
+        model=values["model"],
+        inputs=values["inputs"],
+        engine=values["engine_name"],
+        precision=wanted[0],
+        device=values["device"],
+        preprocess=values["preprocess"],
+        out=values["out"],
+        top=values["top"],
+        white=values["white"],
+        order=values["order"],
+        kind=values["kind"],
+    )
+    found = predict_one(asked, SourceArguments(values).source(Path()), progress_for(output))
+    for one in found:
+        output.say(str(one.input))
+        for number, label, probability in one.ranked:
+            output.say(f"  {probability:7.2%}  {number:>5}  {label or ''}".rstrip())
+        for number, share in (one.shares or {}).items():
+            output.say(f"  class {number}: {share:.2%} of the pixels")
+        if one.size:
+            output.say(f"  {one.size[0]}×{one.size[1]} pixels{f' -> {one.file}' if one.file else ' (-o writes them)'}")
+    output.result(extra={"predictions": [one.to_json() for one in found]})
+    return 0
