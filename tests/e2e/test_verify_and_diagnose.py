@@ -52,7 +52,7 @@ def careless(model):
             node.op_type = "LeakyRelu"
     return model
 '''
-SHAPE = ("--shape", "x:1x3x12x12", "--quiet")
+SHAPE = ("--shape", "x:batchx3x12x12", "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_a_saturated_layer_goes_back_to_float(typed, place, tmp_path, capsys):
     rng = np.random.default_rng(0)
 
     class Reader(quantisation.CalibrationDataReader):
-        rows = iter(rng.normal(size=(16, 1, 3, 12, 12)).astype(np.float32))
+        rows = iter(rng.normal(size=(256, 1, 3, 12, 12)).astype(np.float32))
 
         def get_next(self):
             row = next(self.rows, None)

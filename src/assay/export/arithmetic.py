@@ -149,10 +149,10 @@ class _Rounder:
     def result(self, value: Any) -> Any:
         import torch
 
-        if self._precision not in ("bf16", "fp16"):
+        if self._precision not in ("bf16", "fp16", "int8"):
             return value
         if isinstance(value, torch.Tensor):
-            return self._to_format(value) if value.dtype == torch.float32 else value
+            return self.operand(value)
         if isinstance(value, tuple):
             return tuple(self.result(v) for v in value)
         return value

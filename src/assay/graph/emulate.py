@@ -2,8 +2,9 @@
 
 Every product (Conv, ConvTranspose, MatMul, Gemm) gets its factors rounded to the format and, where one
 factor is a weight, their common dim in a random order, which changes nothing but the order of the
-sums; for bf16 and fp16 the results of all other operators are rounded too.  int8 rounds
-activations to 256 steps of the range they have in the batch, and weights per output channel.
+sums; for bf16, fp16 and int8 the results of all operators that compute are rounded too.  int8 rounds
+activations to 256 steps of the range they have in the batch, and weights per output channel; the
+model's own outputs stay as they are.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def emulate(model: onnx.ModelProto, precision: str, seed: int) -> onnx.ModelProt
     if precision == "bf16" and opset < 13:
         raise BadInput(f"opset {opset} has no bf16 (13 has)")
     copy = onnx.ModelProto()
-    copy.CopyFrom(onnx.shape_inference.infer_shapes(model) if precision in _CASTS else model)
+    needs_types = precision in (*_CASTS, "int8")
+    copy.CopyFrom(onnx.shape_inference.infer_shapes(model) if needs_types else model)
     _Emulation(copy, precision, seed).apply()
     return copy
 
@@ -57,6 +59,7 @@ class _Emulation:
         self._rng = np.random.default_rng(seed)
         self._weights = {t.name: t for t in self._graph.initializer if t.data_type == _FLOAT}
         types = [*self._graph.value_info, *self._graph.output]
+        self._results = {v.name for v in self._graph.output}
         self._floats = {v.name for v in types if v.type.tensor_type.elem_type == _FLOAT}
         self._nodes: list[onnx.NodeProto] = []
         self._made = 0
@@ -70,13 +73,15 @@ class _Emulation:
             for index in rounded:
                 name = node.output[index]
                 node.output[index] = f"{name}/exact"
-                self._cast_pair(f"{name}/exact", name)
+                self._round_result(f"{name}/exact", name)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
         self._drop_unread_weights()
 
     def _outputs_to_round(self, node: onnx.NodeProto) -> list[int]:
-        if self._precision not in _CASTS or (node.op_type in _MOVES and node.op_type not in _PRODUCTS):
+        if self._precision not in (*_CASTS, "int8") or (node.op_type in _MOVES and node.op_type not in _PRODUCTS):
+            return []
+        if self._precision == "int8" and self._results & set(node.output):
             return []
         return [i for i, name in enumerate(node.output) if name in self._floats]
 
@@ -128,6 +133,14 @@ class _Emulation:
             scale = np.maximum(np.abs(array).max(axes, keepdims=True), 1e-30) / 127
             return np.asarray(np.round(array / scale) * scale, np.float32)
         return array
+
+    def _round_result(self, source: str, target: str) -> None:
+        if self._precision in _CASTS:
+            self._cast_pair(source, target)
+            return
+        parts = [self._name() for _ in range(3)]
+        self._add("DynamicQuantizeLinear", [source], parts)
+        self._add("DequantizeLinear", parts, [target])
 
     def _cast_pair(self, source: str, target: str) -> str:
         middle = self._node("Cast", [source], to=_CASTS[self._precision])

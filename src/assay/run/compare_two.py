@@ -202,7 +202,7 @@ def _cost_feeds(feeds: Mapping[int, Sequence[Feed]], reference: Session) -> list
     """As few calls as give ``COST_ROWS`` rows: of the largest batch size up to that, or the reference's only one."""
     static = reference.signature.static_batch
     sizes = [b for b in feeds if b <= COST_ROWS] or [min(feeds)]
-    size = static if static in feeds else max(sizes)
+    size = static if static is not None and static in feeds else max(sizes)
     return list(feeds[size][: max(1, COST_ROWS // size)])
 
 
