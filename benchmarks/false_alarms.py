@@ -21,10 +21,10 @@ from assay.export.arithmetic import ModuleArithmetic
 from assay.graph.external_data import onnx_artifact
 from assay.graph.rounding import rounding_depth
 from assay.graph.signature import read_signature
+from assay.job.compare_two import compare_with_truth
+from assay.job.opening import engine
 from assay.judge.classes import Judged, classify
 from assay.judge.tolerance import tolerance
-from assay.run.compare_two import compare_with_truth
-from assay.run.opening import engine
 
 WAYS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
 ROWS = 16

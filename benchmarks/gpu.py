@@ -15,10 +15,10 @@ from pathlib import Path
 from assay.cli.main import run_cli
 from assay.core.errors import AssayError
 from assay.core.record import Record, RecordLog
+from assay.job.bench_one import Bench, bench_one
+from assay.job.opening import engine
+from assay.job.progress import Silent
 from assay.measure.environment import environment
-from assay.run.bench_one import Bench, bench_one
-from assay.run.opening import engine
-from assay.run.progress import Silent
 from assay.sources import SourceOptions
 
 RUNS = {

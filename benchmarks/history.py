@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from assay.core.record import Figure, Record
-from assay.run.history import History
+from assay.job.history import History
 
 RUNS, RECORDS_EACH = 100, 100
 

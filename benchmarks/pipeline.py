@@ -28,11 +28,11 @@ from preprocess import pictures
 from assay.core import clock
 from assay.core.sample import stack
 from assay.core.units import format_rate
+from assay.job.dataset import open_data
+from assay.job.evaluate_one import Evaluation, flow_for, open_for_throughput, stages_for
+from assay.job.opening import open_candidate
+from assay.job.request import Objects, RunRequest
 from assay.pipeline import Flow, ShardStore, Stages, bottleneck, rates, run
-from assay.run.dataset import open_data
-from assay.run.evaluate_one import Evaluation, flow_for, open_for_throughput, stages_for
-from assay.run.opening import open_candidate
-from assay.run.request import Objects, RunRequest
 from assay.sources import SourceOptions
 from assay.tasks import open_task
 

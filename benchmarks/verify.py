@@ -23,10 +23,10 @@ from assay.diagnose.operators import GraphRecorder, Suspect, blame
 from assay.export.arithmetic import ModuleArithmetic
 from assay.graph.extract import Parts, flat
 from assay.graph.signature import load_model, read_signature
+from assay.job.compare_two import compare_with_truth
+from assay.job.diagnose_stages import How, open_onnx, opener
+from assay.job.opening import engine
 from assay.measure.observe import Observed
-from assay.run.compare_two import compare_with_truth
-from assay.run.diagnose_stages import How, open_onnx, opener
-from assay.run.opening import engine
 
 BATCHES = (1, 2, 8)
 LIMITS = {"without truth": 1.5, "with truth": 8.0, "memory": 2.0}

@@ -17,13 +17,13 @@ from assay.core.transform import Transform
 from assay.core.verdict import Verdict
 from assay.export.export import Exported, export_model
 from assay.export.options import ExportOptions
+from assay.job.bench_many import ThroughputTable
+from assay.job.bench_many import throughput as measured_throughput
+from assay.job.folder import default_folder
+from assay.job.opening import OnnxRunner, engine, engine_for, open_bundle
+from assay.job.pipeline import run as run_pipeline
+from assay.job.request import QUICK, Effort, Objects, RunRequest
 from assay.judge.policy import DEFAULT_POLICY, Policy
-from assay.run.bench_many import ThroughputTable
-from assay.run.bench_many import throughput as measured_throughput
-from assay.run.folder import default_folder
-from assay.run.opening import OnnxRunner, engine, engine_for, open_bundle
-from assay.run.pipeline import run as run_pipeline
-from assay.run.request import QUICK, Effort, Objects, RunRequest
 from assay.sources import SourceOptions, from_module, resolve_model
 
 

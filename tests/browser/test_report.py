@@ -9,10 +9,10 @@ import pytest
 
 from assay.core.record import Figure, RawSamples, Record
 from assay.core.verdict import Reason, combine
+from assay.job.raw_series import condense
+from assay.job.reporting import fronts_of
 from assay.present.html import render
 from assay.present.rows import Report, table_rows
-from assay.run.raw_series import condense
-from assay.run.reporting import fronts_of
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">"
 ENGINES = ("torch", "onnxruntime", "openvino", HOSTILE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli.main import run_cli
-from assay.run.folder import load_run
+from assay.job.folder import load_run
 
 SUMMARY = """\
 [05/17/2022-15:33:49] [I] === Performance summary ===

@@ -60,7 +60,7 @@ def test_engines_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_doctor_finds_two_onnxruntimes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from assay.run import doctor
+    from assay.job import doctor
 
     known = doctor.version
     monkeypatch.setattr(doctor, "version", lambda name: "1.0" if name == "onnxruntime-gpu" else known(name))
@@ -73,7 +73,7 @@ def test_doctor_finds_two_onnxruntimes(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_doctor_names_what_is_missing_and_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from assay.run import doctor
+    from assay.job import doctor
 
     known = doctor.version
     monkeypatch.setattr(doctor, "version", lambda name: None if name == "timm" else known(name))

@@ -20,12 +20,12 @@ from assay.diagnose.operators import GraphRecorder, Suspect, blame
 from assay.export.arithmetic import ModuleArithmetic
 from assay.graph.extract import Parts, flat
 from assay.graph.signature import read_signature
+from assay.job.compare_two import compare_with_truth
+from assay.job.diagnose_stages import How, open_onnx, opener
+from assay.job.opening import engine
 from assay.judge.classes import ACCEPTED, WITHIN_COST, WRONG, classify
 from assay.judge.tolerance import tolerance
 from assay.measure.observe import Observed
-from assay.run.compare_two import compare_with_truth
-from assay.run.diagnose_stages import How, open_onnx, opener
-from assay.run.opening import engine
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import false_alarms

@@ -15,7 +15,7 @@ from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.core.record import Record
-    from assay.run.bench_one import Bench
+    from assay.job.bench_one import Bench
 
 SCENARIOS = ("latency", "offline", "clients", "server")
 
@@ -53,8 +53,8 @@ def command(**values: Any) -> int:
     """
     output = output_of("bench", values)
     from assay.cli.progress import progress_for
-    from assay.run.bench_many import bench_many
-    from assay.run.bench_one import bench_one
+    from assay.job.bench_many import bench_many
+    from assay.job.bench_one import bench_one
 
     asked = _asked(values)
     source, progress = SourceArguments(values).source(Path()), progress_for(output)
@@ -75,7 +75,7 @@ def command(**values: Any) -> int:
 
 def _asked(values: dict[str, Any]) -> Bench:
     """Everything about the load is checked here, before any model is opened."""
-    from assay.run.bench_one import Bench
+    from assay.job.bench_one import Bench
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:

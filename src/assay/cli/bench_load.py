@@ -15,8 +15,8 @@ from assay.core.units import Seconds, parse_seconds
 from assay.core.workload import ARRIVALS, Arrivals, Clients
 
 if TYPE_CHECKING:
+    from assay.job.bench_one import Press
     from assay.measure.loadgen import LoadGenSettings
-    from assay.run.bench_one import Press
 
 F = TypeVar("F", bound=Callable[..., Any])
 BATCHES = "1,8"
@@ -77,7 +77,7 @@ def loadgen_of(values: dict[str, Any]) -> LoadGenSettings | None:
     """LoadGen's settings where it was asked for.  Raises BadInput for what it has nothing like."""
     if not values["loadgen"]:
         return None
-    from assay.run.bench_loadgen import loadgen_settings
+    from assay.job.bench_loadgen import loadgen_settings
 
     scenario = values["scenario"]
     other = next((n for n in ("max_batch", "find_rate", "arrivals", "request_batch", "batch") if values[n]), None)
@@ -93,8 +93,8 @@ def press_of(values: dict[str, Any]) -> Press | None:
     scenario = values["scenario"]
     if scenario not in ("clients", "server"):
         return None
-    from assay.run.bench_many import through_of
-    from assay.run.bench_one import Press
+    from assay.job.bench_many import through_of
+    from assay.job.bench_one import Press
 
     instances = 1 if values["instances"] is None else values["instances"]
     through = through_of(
@@ -110,8 +110,8 @@ def press_of(values: dict[str, Any]) -> Press | None:
 
 
 def _open_loop(values: dict[str, Any], rows: int, through: Any) -> Press:
+    from assay.job.bench_one import Press
     from assay.measure.server import Limit
-    from assay.run.bench_one import Press
 
     duration_s = 10.0 if values["duration"] is None else values["duration"]
     limit_s = None if values["p99"] is None else seconds(values["p99"], "--p99 15ms")

@@ -26,8 +26,8 @@ def command(**values: Any) -> int:
     """Build an engine file in DIR, with its digest; the build runs in a process of its own."""
     output = output_of("build", values)
     from assay.core.engine import BuildOptions
-    from assay.run.opening import engine
-    from assay.run.single import file_model
+    from assay.job.opening import engine
+    from assay.job.single import file_model
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:
@@ -62,7 +62,7 @@ def _build(name: str, artifact: Any, options: Any, out: Path, output: Any) -> in
     out.mkdir(parents=True, exist_ok=True)
     arguments = {"engine_name": name, "artifact": artifact, "options": options, "out_dir": out}
     log = out / "build.log"
-    made = child.run("assay.run.trial:build_file", arguments, child.Limits(log=log)).value
+    made = child.run("assay.job.trial:build_file", arguments, child.Limits(log=log)).value
     output.say(f"{made.path}: {made.format}, {format_bytes(made.size_bytes)}, sha256:{made.sha256}")
     output.say(f"  log: {log}")
     output.result(extra={"artifact": made.to_json()})

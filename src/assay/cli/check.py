@@ -22,7 +22,7 @@ def command(**values: Any) -> int:
     """
     output = output_of("check", values)
     from assay.bundle.check import check
-    from assay.run.opening import here, open_packed
+    from assay.job.opening import here, open_packed
 
     found = check(values["bundle"], open_packed, values["digest"], trust=values["trust"], here=here)
     for step in found.steps:

@@ -35,8 +35,8 @@ FIGURES = ("throughput", "latency.p50", "latency.p90", "latency.p99", "latency.m
 def command(**values: Any) -> int:
     """Lay RUNs side by side with intervals; nothing that was measured under unlike conditions is ranked."""
     output = output_of("compare", values)
+    from assay.job.comparing import cases_of, contradictions, load_runs, paired_accuracies
     from assay.judge.compare_runs import Asked, compare
-    from assay.run.comparing import cases_of, contradictions, load_runs, paired_accuracies
 
     margin = _share(values["margin"])
     runs = load_runs(values["runs"])
@@ -64,9 +64,9 @@ def command(**values: Any) -> int:
 
 
 def _write_html(output: Any, runs: Any, verdict: Any, file: Path) -> None:
+    from assay.job.comparing import joint_report
+    from assay.job.folder import write_text
     from assay.present.html import render
-    from assay.run.comparing import joint_report
-    from assay.run.folder import write_text
 
     output.say(str(write_text(file, render(joint_report(runs, verdict)))))
 

@@ -33,8 +33,8 @@ def command(**values: Any) -> int:
     """Name the stage, the operator and the line of Python where CANDIDATE begins to differ from REF."""
     output = output_of("diagnose", values)
     from assay.cli.progress import progress_for
-    from assay.run.compare_two import Pair
-    from assay.run.diagnose_two import Asked, diagnose_two
+    from assay.job.compare_two import Pair
+    from assay.job.diagnose_two import Asked, diagnose_two
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:

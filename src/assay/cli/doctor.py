@@ -16,7 +16,7 @@ _MARKS = {"ok": "ok     ", "missing": "missing", "trap": "TRAP   ", "note": "not
 def command(**values: Any) -> int:
     """Check this machine and environment; every missing part comes with its install command."""
     output = output_of("doctor", values)
-    from assay.run.doctor import examine
+    from assay.job.doctor import examine
 
     findings = examine()
     for finding in findings:

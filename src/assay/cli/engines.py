@@ -16,7 +16,7 @@ def command(**values: Any) -> int:
     """Every engine × precision on DEVICE: works here, or the reason and the remedy."""
     output = output_of("engines", values)
     from assay.engines import ENGINES
-    from assay.run.opening import engine
+    from assay.job.opening import engine
 
     rows = []
     for name in ENGINES:

@@ -13,7 +13,7 @@ from assay.core.units import format_rate
 
 if TYPE_CHECKING:
     from assay.cli.output import Output
-    from assay.run.evaluate_one import Evaluated
+    from assay.job.evaluate_one import Evaluated
 
 
 @click.command()
@@ -54,8 +54,8 @@ def command(**values: Any) -> int:
     if values["model"] is None or values["data"] is None:
         raise BadInput("evaluate needs a MODEL and --data, or --from-dumps", remedy="assay evaluate MODEL --data DIR")
     from assay.cli.progress import progress_for
+    from assay.job.evaluate_one import Evaluation, evaluate_one
     from assay.present.figures import format_figure
-    from assay.run.evaluate_one import Evaluation, evaluate_one
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:
@@ -109,8 +109,8 @@ def _show_pipeline(output: Output, found: Evaluated) -> None:
 
 def _from_dumps(output: Output, values: dict[str, Any]) -> int:
     """``-o`` receives the seeds' result.json."""
+    from assay.job.evaluate_dumps import Dumps, evaluate_dumps
     from assay.present.figures import format_figure
-    from assay.run.evaluate_dumps import Dumps, evaluate_dumps
 
     if values["labels"] is None or values["model"] is not None or values["data"] is not None:
         raise BadInput(

@@ -25,7 +25,7 @@ def command(**values: Any) -> int:
     from assay.cli.progress import progress_for
     from assay.core.units import format_bytes
     from assay.export.export import export_model
-    from assay.run.opening import OnnxRunner
+    from assay.job.opening import OnnxRunner
     from assay.sources import resolve_model
 
     arguments = SourceArguments(values)

@@ -46,8 +46,8 @@ def command(**values: Any) -> int:
 
 def _devices(values: dict[str, Any], policy: Any, said: list[str]) -> tuple[Any, list[Any]]:
     """The verdict on the rules between devices; ``said`` gets what the import found wrong with the figures."""
+    from assay.job.comparing import cases_of, contradictions, load_runs
     from assay.judge.device_rules import judge_devices
-    from assay.run.comparing import cases_of, contradictions, load_runs
 
     runs = load_runs([values["run"]])
     said += contradictions(runs)
@@ -59,8 +59,8 @@ def _devices(values: dict[str, Any], policy: Any, said: list[str]) -> tuple[Any,
 
 def _chosen(run: Path, policy: Any, alone: bool) -> tuple[Any, list[Any], dict[str, Any] | None]:
     """The verdict on the run's chosen configuration; None where there is none and other rules were judged."""
+    from assay.job.folder import load_run
     from assay.judge.gate import judge
-    from assay.run.folder import load_run
 
     records, about = load_run(run)
     best = about.get("best")

@@ -25,8 +25,8 @@ def command(**values: Any) -> int:
     """
     output = output_of("import", values)
     from assay.importers import Hints
-    from assay.run.folder import default_folder
-    from assay.run.importing import import_run
+    from assay.job.folder import default_folder
+    from assay.job.importing import import_run
 
     hints = Hints(model=values["model"], device=values["device"], batch=values["batch"], precision=values["precision"])
     found = import_run(values["files"], values["out"] or default_folder("imported"), hints, command_line("import"))

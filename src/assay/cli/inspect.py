@@ -21,7 +21,7 @@ def command(**values: Any) -> int:
     A TorchScript file's graph and code are printed; an ONNX file's nodes with --nodes.
     """
     output = output_of("inspect", values)
-    from assay.run.inspection import inspect_file
+    from assay.job.inspection import inspect_file
 
     found = inspect_file(values["file"], nodes=values["nodes"])
     for line in found.lines:

@@ -118,6 +118,9 @@ def root() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code (INTERFACE.md, "Exit codes")."""
+    from assay.cli import interrupts
+
+    interrupts.install()
     sys.exit(run_cli(list(sys.argv[1:] if arguments is None else arguments)))
 
 

@@ -25,7 +25,7 @@ from assay.core.errors import BadInput
 def command(**values: Any) -> int:
     """Names matching PATTERN: timm:convnextv2_*, torchvision:*, or registered names."""
     output = output_of("models", values)
-    from assay.run.user_code import register_file
+    from assay.job.user_code import register_file
     from assay.sources.registry import list_models
 
     for file in values["files"]:

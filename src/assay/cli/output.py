@@ -13,7 +13,7 @@ import click
 
 from assay.core.record import Record
 from assay.core.verdict import Verdict
-from assay.run.folder import write_text
+from assay.job.folder import write_text
 
 
 @dataclass

@@ -31,7 +31,7 @@ def command(**values: Any) -> int:
     """The top classes with their labels, the enlarged picture, or the mask over it."""
     output = output_of("predict", values)
     from assay.cli.progress import progress_for
-    from assay.run.predict_one import Prediction, predict_one
+    from assay.job.predict_one import Prediction, predict_one
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:

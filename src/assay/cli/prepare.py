@@ -31,7 +31,7 @@ def command(**values: Any) -> int:
     """Write DATA as a set of files with its info and label file."""
     output = output_of("prepare", values)
     from assay.cli.progress import progress_for
-    from assay.run.prepare_set import Preparation, prepare_set
+    from assay.job.prepare_set import Preparation, prepare_set
 
     asked = Preparation(
         data=values["data"],

@@ -6,10 +6,11 @@ import sys
 
 import click
 
+from assay.cli import interrupts
 from assay.cli.output import Output
 from assay.core import clock
 from assay.core.units import format_rate, format_seconds
-from assay.run.progress import Progress, Silent
+from assay.job.progress import Progress, Silent
 
 
 class Lines:
@@ -22,6 +23,7 @@ class Lines:
         self._shown = 0.0
 
     def stage(self, name: str, detail: str = "") -> None:
+        interrupts.check()
         self._name = f"{name:<9} {detail}"
         self._started = self._shown = clock.now()
         if self._live:
@@ -47,6 +49,13 @@ class Lines:
         click.echo(f"\r\x1b[K{self._name} {done}{of} ({format_rate(rate)}/s{left})", nl=False, err=True)
 
 
+class Quiet(Silent):
+    """Says nothing, and still stops where it was asked to."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        interrupts.check()
+
+
 def progress_for(output: Output) -> Progress:
     """What suits this invocation."""
-    return Silent() if output.quiet else Lines(live=sys.stderr.isatty())
+    return Quiet() if output.quiet else Lines(live=sys.stderr.isatty())

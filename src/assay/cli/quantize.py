@@ -33,9 +33,9 @@ def command(**values: Any) -> int:
     """Convert a model to a lower precision in DIR and say what it cost."""
     output = output_of("quantize", values)
     from assay.cli.progress import progress_for
+    from assay.job.quantize_one import quantize_one
     from assay.precision.control import describe
     from assay.present.figures import format_figure
-    from assay.run.quantize_one import quantize_one
 
     found = quantize_one(_asked(values), SourceArguments(values).source(Path()), progress_for(output))
     made = found.artifact
@@ -60,8 +60,8 @@ def command(**values: Any) -> int:
 
 
 def _asked(values: dict[str, Any]) -> Any:
-    from assay.run.calibrating import Sets
-    from assay.run.quantize_one import Quantize
+    from assay.job.calibrating import Sets
+    from assay.job.quantize_one import Quantize
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:

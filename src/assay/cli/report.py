@@ -17,8 +17,8 @@ from assay.core.errors import BadInput
 def command(**values: Any) -> int:
     """Write report.html, report.md and report.csv of RUN again; needs neither torch nor any engine."""
     output = output_of("report", values)
-    from assay.run.loaded import load_folder
-    from assay.run.reporting import write_reports
+    from assay.job.loaded import load_folder
+    from assay.job.reporting import write_reports
 
     run = load_folder(values["run"])
     if run.verdict is None and not run.about.get("imported"):

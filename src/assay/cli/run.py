@@ -46,11 +46,11 @@ def command(**values: Any) -> int:
     output = output_of("run", values)
     from assay.cli.progress import progress_for
     from assay.cli.shown import show_result
-    from assay.run.folder import default_folder
-    from assay.run.pipeline import run
-    from assay.run.plan import plan
-    from assay.run.request import QUICK, Effort, Objects, RunRequest
-    from assay.run.user_code import user_transform
+    from assay.job.folder import default_folder
+    from assay.job.pipeline import run
+    from assay.job.plan import plan
+    from assay.job.request import QUICK, Effort, Objects, RunRequest
+    from assay.job.user_code import user_transform
 
     arguments = SourceArguments(values)
     out = values["out"] or default_folder(_short(values["model"]))

@@ -31,7 +31,7 @@ MOST_STYLED = 500
 def command(**values: Any) -> int:
     """List the runs below FOLDER, newest first.  The index is a cache: the folders are what counts."""
     output = output_of("runs", values)
-    from assay.run.history import History, Wanted
+    from assay.job.history import History, Wanted
 
     wanted = Wanted(**{n: values[n] for n in ("model", "engine", "verdict", "since", "until")})
     with History(values["folder"], rebuild=values["rebuild"]) as history:
@@ -98,10 +98,10 @@ def _record_table(records: Sequence[Any], runs: Sequence[Any]) -> tuple[str, tup
 
 
 def _diff(output: Any, first: Path, second: Path) -> int:
+    from assay.job.history_diff import differences
+    from assay.job.loaded import load_folder
     from assay.present.figures import DASH
     from assay.present.terminal import listing
-    from assay.run.history_diff import differences
-    from assay.run.loaded import load_folder
 
     one, two = load_folder(first), load_folder(second)
     found = differences(one, two)

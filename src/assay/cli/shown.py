@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from assay.cli.output import Output
+from assay.job.pipeline import RunResult
+from assay.job.reporting import report_content
 from assay.present.terminal import candidate_table, verdict_panel
-from assay.run.pipeline import RunResult
-from assay.run.reporting import report_content
 
 
 def show_result(output: Output, result: RunResult) -> None:

@@ -33,7 +33,7 @@ def command(**values: Any) -> int:
     """Compare CANDIDATE with REF output by output, by name, at every batch size."""
     output = output_of("verify", values)
     from assay.cli.progress import progress_for
-    from assay.run.compare_two import Pair, compare_two
+    from assay.job.compare_two import Pair, compare_two
 
     wanted = precisions(values["precision"])
     if not wanted or len(wanted) != 1:

@@ -84,7 +84,8 @@ def _divergence(r: Array, c: Array) -> Array:
     else:
         log_p, log_q = _log_softmax(r), _log_softmax(c)
         p = np.exp(log_p)
-    terms = np.where(p > 0, p * (np.where(p > 0, log_p, 0.0) - log_q), 0.0)
+    with np.errstate(invalid="ignore"):  # 0 · ∞ where neither has any mass: not counted
+        terms = np.where(p > 0, p * (np.where(p > 0, log_p, 0.0) - log_q), 0.0)
     return np.asarray(np.maximum(terms.sum(1), 0.0))
 
 

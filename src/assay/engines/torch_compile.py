@@ -40,6 +40,7 @@ from assay.engines.torch_session import (
 
 _INSTALL = "pip install 'assay[torch]'"
 _ARITHMETIC = "arithmetic"
+_RECOMPILES = 256
 _COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -123,6 +124,8 @@ class TorchCompileEngine:
         import torch
 
         eager, workers = prepare(self.name, module, signature, options)
+        # The limit counts per source line of the module, and every session of it in this process compiles anew.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
         compiled = torch.compile(eager.module, fullgraph=True, dynamic=False if options.buckets else None)
         session = CompiledSession(replace(eager, module=compiled), workers, eager)
         try:

@@ -1,0 +1,290 @@
+"""``assay bench``: one MODEL on one engine, pressed in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from assay.core import child
+from assay.core.engine import OpenOptions
+from assay.core.record import Figure, Record
+from assay.core.units import format_seconds
+from assay.core.workload import Arrivals, Clients, StopRule, Workload
+from assay.job.bench_loadgen import LoadGenTrial, loadgen_record
+from assay.job.context import Data
+from assay.job.dataset import open_data
+from assay.job.load_trial import LoadMeasured, LoadTrial, Through
+from assay.job.progress import Progress
+from assay.job.request import Objects, RunRequest
+from assay.job.single import Prepared, Wanted, prepare
+from assay.job.stages.measure import FEED_ROWS
+from assay.job.trial import Measured, Opening, Trial
+from assay.measure.environment import environment
+from assay.measure.loadgen import LoadGenSettings
+from assay.measure.measurement import Measurement
+from assay.measure.odd_batch import curve_warnings, odd_batches
+from assay.measure.paired import Paired
+from assay.measure.raw import save_raw
+from assay.measure.server import Limit
+from assay.sources import SourceOptions
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Press:
+    """Many callers: closed loops (``Clients``) or open ones (``Arrivals``), all with the same request batch.
+
+    ``through`` puts the dynamic batcher in between; ``find`` searches the highest rate that holds a limit;
+    ``trace_s`` are the moments of ``trace`` arrivals.
+    """
+
+    loads: tuple[Clients | Arrivals, ...]
+    through: Through | None = None
+    find: Limit | None = None
+    trace_s: tuple[float, ...] = ()
+
+    @property
+    def request_batch(self) -> int:
+        return self.loads[0].request_batch
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to measure; ``within`` is the relative half-width at which a measurement may stop early.
+
+    ``press`` is given for the scenarios ``clients`` and ``server``; ``batches``, ``duration_s`` and
+    ``within`` then mean nothing.  ``noise_floor`` measures the model against itself; ``loadgen`` lets
+    MLPerf LoadGen press it.
+    """
+
+    model: str
+    data: str | None = None
+    scenario: str = "latency"
+    engine: str | None = None
+    precision: str = "fp32"
+    device: str = "cpu"
+    threads: int | None = None
+    batches: tuple[int, ...] = (1, 8)
+    duration_s: float = 3.0
+    within: float = 0.02
+    press: Press | None = None
+    noise_floor: bool = False
+    loadgen: LoadGenSettings | None = None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A prepared model with its data; ``about`` stands in every Record's details."""
+
+    asked: Bench
+    prepared: Prepared
+    opening: Opening
+    data: Data
+    about: dict[str, Any]
+    seed: int
+
+    @property
+    def rebuild(self) -> Opening | None:
+        return self.opening if self.prepared.candidate.artifact.module else None
+
+    def portable(self) -> Any:
+        candidate = self.prepared.candidate
+        return replace(candidate, artifact=replace(candidate.artifact, module=None))
+
+    def common(self) -> dict[str, object]:
+        return {"data": self.data.name, "real_data": self.data.real}
+
+
+def bench_one(asked: Bench, source: SourceOptions, progress: Progress, keep: Path | None = None) -> list[Record]:
+    """One Record per batch size or load.  ``keep`` is a folder for the raw values."""
+    with tempfile.TemporaryDirectory(prefix="assay-bench-") as folder:
+        instances = asked.press.through.instances if asked.press and asked.press.through else 1
+        options = OpenOptions(
+            precision=asked.precision, device=asked.device, threads=asked.threads, instances=instances
+        )
+        here = replace(source, out_dir=Path(folder))
+        progress.stage("open", asked.model)
+        prepared = prepare(Wanted(asked.model, asked.engine, options), here)
+        progress.done(prepared.candidate.label)
+        request = RunRequest(asked.model, Path(folder), data=asked.data, seed=source.seed)
+        data = open_data(request, Objects(), prepared.model, prepared.signature)
+        about = {"opset": _opset(prepared, Path(folder)), "inputs": [str(s) for s in prepared.signature.inputs]}
+        ready = _Ready(asked, prepared, Opening(asked.model, here), data, about, source.seed)
+        if asked.noise_floor:
+            return [_noise_floor(ready, progress)]
+        if asked.loadgen:
+            return [_loadgen(ready, asked.loadgen, progress)]
+        return _loads(ready, asked.press, progress, keep) if asked.press else _batches(ready, progress, keep)
+
+
+def _batches(ready: _Ready, progress: Progress, keep: Path | None) -> list[Record]:
+    """Scenarios ``latency`` and ``offline``; sizes that break the curve of an offline run are measured again."""
+    asked = ready.asked
+    progress.stage("measure", f"{asked.scenario}, batch {', '.join(map(str, asked.batches))}")
+    records = _measured(ready, asked.batches, keep)
+    if asked.scenario == "offline":
+        odd = odd_batches(records)
+        if odd:
+            progress.done(f"odd: batch {', '.join(map(str, odd))}")
+            progress.stage("measure", f"again, batch {', '.join(map(str, odd))}")
+            records = curve_warnings(records, _measured(ready, odd, keep, "-again"))
+    progress.done("done")
+    return records
+
+
+def _measured(ready: _Ready, batches: Sequence[int], keep: Path | None, suffix: str = "") -> list[Record]:
+    asked = ready.asked
+    stop = StopRule(max_s=asked.duration_s, within=asked.within)
+    workloads = tuple(Workload(asked.scenario, b, stop, seed=ready.seed) for b in batches)
+    trial = Trial(workloads, {b: ready.data.feeds(b, FEED_ROWS) for b in batches})
+    found = child.run(
+        "assay.job.trial:measure_candidate",
+        {"candidate": ready.portable(), "opening": ready.rebuild, "trial": trial},
+        child.Limits(timeout_s=DAY_S),
+    ).value
+    assert isinstance(found, Measured)
+    return [_record(ready, w, found, keep, suffix) for w in workloads]
+
+
+def _record(ready: _Ready, workload: Workload, measured: Measured, keep: Path | None, suffix: str) -> Record:
+    case = (workload.scenario, workload.batch)
+    conditions = {**workload.conditions(), **ready.common()}
+    result = measured.refused.get(case) or measured.measurements[case]
+    figures = {"memory.peak": measured.peak_rss}
+    name = f"{workload.scenario}-b{workload.batch}{suffix}"
+    return _made(ready, conditions, result, _Extra(figures, measured.environment, keep, name))
+
+
+def _loads(ready: _Ready, press: Press, progress: Progress, keep: Path | None) -> list[Record]:
+    """Scenarios ``clients`` and ``server``."""
+    feeds = ready.data.feeds(press.request_batch, FEED_ROWS)
+    trial = LoadTrial(press.loads, feeds, press.through, press.find, press.trace_s)
+    progress.stage("measure", _described(press))
+    measured = child.run(
+        "assay.job.load_trial:press_candidate",
+        {"candidate": ready.portable(), "opening": ready.rebuild, "trial": trial},
+        child.Limits(timeout_s=DAY_S),
+    ).value
+    assert isinstance(measured, LoadMeasured)
+    progress.done("done")
+    records = []
+    for number, (load, result) in enumerate(zip(press.loads, measured.found, strict=True)):
+        through = press.through.conditions() if press.through else {}
+        conditions = {**load.conditions(), **through, "parallelism": measured.parallelism, **ready.common()}
+        figures = {"memory.peak": measured.peak_rss, "harness.request": measured.overhead}
+        name = f"{conditions['scenario']}-{number}"
+        records.append(_made(ready, conditions, result, _Extra(figures, measured.environment, keep, name)))
+    return records
+
+
+@dataclass(frozen=True)
+class _Extra:
+    figures: dict[str, Figure]
+    environment: Any
+    keep: Path | None
+    name: str
+
+
+def _made(ready: _Ready, conditions: dict[str, Any], result: Measurement | str, extra: _Extra) -> Record:
+    subject = ready.prepared.candidate.subject(ready.prepared.model.name, conditions["batch"])
+    if isinstance(result, str):
+        return Record(
+            "measure", subject, status="failed", reason=result, conditions=conditions, details=dict(ready.about)
+        )
+    raw = None
+    if extra.keep is not None:
+        model = "".join(c if c.isalnum() or c in "-_." else "_" for c in ready.prepared.model.name)
+        raw = save_raw(extra.keep, f"{model}-{ready.prepared.candidate.digest[:12]}-{extra.name}", result)
+    return Record(
+        "measure",
+        subject,
+        figures={**result.figures, **extra.figures},
+        conditions={**conditions, **{k: v for k, v in result.conditions.items() if k not in ("data", "real_data")}},
+        environment={**environment(), **extra.environment},
+        label=result.label,
+        warnings=result.warnings,
+        raw=raw,
+        details={
+            "label_reason": result.label_reason,
+            "warmup_calls": result.warmup_calls,
+            **result.details,
+            **ready.about,
+        },
+    )
+
+
+def _noise_floor(ready: _Ready, progress: Progress) -> Record:
+    """A against A: how far apart two measurements of the same thing lie here and now."""
+    batch = ready.asked.batches[0]
+    progress.stage("measure", f"against itself, batch {batch}")
+    candidate, rebuild = ready.portable(), ready.rebuild
+    arguments = {
+        "candidates": (candidate, candidate),
+        "openings": (rebuild, rebuild),
+        "feeds": ready.data.feeds(batch, FEED_ROWS),
+    }
+    found = child.run("assay.job.load_trial:compare_candidates", arguments, child.Limits(timeout_s=DAY_S)).value
+    assert isinstance(found, Paired)
+    progress.done("different" if found.different else "no difference")
+    return Record(
+        "measure",
+        ready.prepared.candidate.subject(ready.prepared.model.name, batch),
+        figures={"paired.ratio": found.ratio},
+        conditions={"scenario": "noise-floor", "batch": batch, "order": "A B B A", **ready.common()},
+        environment=environment(),
+        label="different" if found.different else "same",
+        details={"rounds": len(found.quads), "calls": len(found.first_s) + len(found.second_s), **ready.about},
+    )
+
+
+def _loadgen(ready: _Ready, settings: LoadGenSettings, progress: Progress) -> Record:
+    progress.stage("measure", f"LoadGen {settings.scenario}, {format_seconds(settings.duration_s)}")
+    arguments = {
+        "candidate": ready.portable(),
+        "opening": ready.rebuild,
+        "trial": LoadGenTrial(settings, ready.data.feeds(1, FEED_ROWS)),
+    }
+    limits = child.Limits(timeout_s=DAY_S)
+    found = loadgen_record(child.run("assay.job.bench_loadgen:press_with_loadgen", arguments, limits).value)
+    progress.done("done")
+    return replace(
+        found,
+        kind="measure",
+        subject=ready.prepared.candidate.subject(ready.prepared.model.name, 1),
+        conditions={
+            **found.conditions,
+            "scenario": f"loadgen-{settings.scenario}",
+            "batch": 1,
+            **ready.common(),
+        },
+        environment=environment(),
+        details={**found.details, **ready.about},
+    )
+
+
+def _described(press: Press) -> str:
+    first = press.loads[0]
+    if isinstance(first, Clients):
+        counts = ", ".join(str(load.clients) for load in press.loads if isinstance(load, Clients))
+        text = f"{counts} clients, {first.requests * first.request_batch} samples"
+    elif press.find is not None:
+        text = f"the highest rate with {press.find.share:.0%} within {format_seconds(press.find.latency_s)}"
+    else:
+        text = f"{first.kind} arrivals, {first.rate:g}/s for {format_seconds(first.duration_s)}"
+    return text + (f", batches up to {press.through.max_batch}" if press.through else "")
+
+
+def _opset(prepared: Prepared, folder: Path) -> int | None:
+    """The default domain's opset of the ONNX file the candidate is or was built from."""
+    import onnx
+
+    files = [a.path for a in (prepared.candidate.artifact, prepared.model.artifact) if a.format == "onnx"]
+    path = files[0] if files else folder / "model.onnx"
+    if not path.is_file():
+        return None
+    opsets = onnx.load(str(path), load_external_data=False).opset_import
+    return next((int(o.version) for o in opsets if o.domain in ("", "ai.onnx")), None)

@@ -1,0 +1,164 @@
+"""Open the data a run is about: reader, transform and task, or the reason why there is no accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay import data as readers
+from assay import tasks
+from assay.core.artifact import digest_file, digest_json
+from assay.core.dataset import Reader, Task
+from assay.core.errors import BadInput
+from assay.core.model import Model
+from assay.core.sample import digest
+from assay.core.tensors import Signature
+from assay.core.transform import FunctionTransform, NullTransform, Transform
+from assay.data import ReaderContext
+from assay.job.context import Data
+from assay.job.request import Objects, RunRequest
+
+NO_DATA = "no data were given (--data)"
+
+
+@dataclass(frozen=True)
+class _Found:
+    reader: Reader
+    transform: Transform
+    identity: str
+
+
+def open_data(request: RunRequest, objects: Objects, model: Model, signature: Signature) -> Data:
+    """Fails before anything long runs: an unknown reader, an empty folder, items that do not fit the model."""
+    ranges = request.export.ranges
+    if request.data is None and objects.data is None:
+        return Data("drawn from the signature", signature, request.seed, not_evaluated=NO_DATA, ranges=ranges)
+    found = _find(request, objects, model, signature)
+    name = request.data or "the caller's data"
+    if len(found.reader) == 0:
+        raise BadInput(f"{name} holds no samples")
+    transform = found.transform
+    _refuse_unused(objects, found.reader, name)
+    first = next(iter(readers.samples(found.reader, transform, signature.inputs, 0, 1)))
+    task, why = _task(objects, model, signature, found.reader, first.target)
+    better = objects.higher_is_better if objects.metric is not None else True
+    return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, found.identity, better)
+
+
+def check_data(request: RunRequest, objects: Objects, model: Model) -> None:
+    """Fail before the export: an unknown reader, an empty folder, a broken first item, a transform that raises."""
+    if model.inputs is None or (request.data is None and objects.data is None):
+        return
+    signature = Signature(model.inputs, ())
+    found = _find(request, objects, model, signature)
+    if len(found.reader) == 0:
+        raise BadInput(f"{request.data or 'the data'} holds no samples")
+    _refuse_unused(objects, found.reader, request.data or "the data")
+    if (
+        objects.data is None
+    ):  # a caller's iterable may name its arrays as the exported file will, not as the source does
+        next(iter(readers.samples(found.reader, found.transform, signature.inputs, 0, 1)))
+
+
+def _find(request: RunRequest, objects: Objects, model: Model, signature: Signature) -> _Found:
+    ranges = {name: (low, high) for name, low, high in request.export.ranges}
+    context = ReaderContext(signature.inputs, request.labels, request.seed, ranges=ranges)
+    if objects.data is not None:
+        reader: Reader = readers.from_iterable(objects.data, "the caller's data", signature.inputs)
+        transform = _users_transform(objects) or _transform(model, reader, signature)
+        identity = digest(list(readers.samples(reader, transform, signature.inputs, 0, None)))
+        return _Found(reader, transform, identity)
+    assert request.data is not None
+    reader = readers.open_reader(request.data, context)
+    chosen = _users_transform(objects) or _transform(model, reader, signature)
+    return _Found(reader, chosen, _identity(request, reader))
+
+
+def _refuse_unused(objects: Objects, reader: Reader, name: str) -> None:
+    """Arrays by input name go straight to the model: a transform given for them would silently do nothing."""
+    if objects.preprocess is None:
+        return
+    item = next(iter(reader.items(0, 1)))
+    if isinstance(item.content, Mapping):
+        raise BadInput(
+            f"{name} holds arrays by input name; --preprocess would not be used", remedy="leave --preprocess out"
+        )
+
+
+def _users_transform(objects: Objects) -> Transform | None:
+    function = objects.preprocess
+    if function is None:
+        return None
+    return FunctionTransform(function, getattr(function, "__qualname__", repr(function)))
+
+
+def _transform(model: Model, reader: Reader, signature: Signature) -> Transform:
+    """The model's own preprocessing; else what suits the reader, at the size and channels the model takes."""
+    described = model.preprocess or reader.preprocess
+    if described is None:
+        return NullTransform()
+    return readers.transform_from_json(_fitted(described, signature))
+
+
+def _fitted(described: Mapping[str, Any], signature: Signature) -> dict[str, Any]:
+    """Preprocessing size always equals the exported size."""
+    fitted = dict(described)
+    shape = signature.inputs[0].shape
+    if fitted.get("kind") == "image" and len(shape) == 4:
+        height, width = shape[2], shape[3]
+        if isinstance(height, int) and isinstance(width, int):
+            fitted["size"] = [height, width]
+        if isinstance(shape[1], int) and shape[1] in (1, 3):
+            fitted |= _channels(fitted, shape[1])
+    return fitted
+
+
+def _channels(described: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    mean, std = list(described["mean"]), list(described["std"])
+    if len(mean) == channels:
+        return {"channels": channels}
+    if len(mean) == 1:
+        return {"channels": channels, "mean": mean * channels, "std": std * channels}
+    return {"channels": channels, "mean": [sum(mean) / len(mean)], "std": [sum(std) / len(std)]}
+
+
+def _task(
+    objects: Objects, model: Model, signature: Signature, reader: Reader, target: Any
+) -> tuple[Task | None, str | None]:
+    """The task, or the reason why accuracy is not checked."""
+    if reader.synthetic:
+        return None, "the data are synthetic: they never count as accuracy"
+    if model.randomised:
+        return None, "the weights are randomised: an accuracy would mean nothing"
+    if objects.metric is not None:
+        return tasks.open_task(
+            "tensor", tasks.TaskOptions(metric=objects.metric, higher_is_better=objects.higher_is_better is not False)
+        ), None
+    if target is None:
+        return None, "the data have no targets"
+    name = tasks.fitting(signature, target)
+    if name is None:
+        return None, "no task fits these targets and outputs; give a metric"
+    described = reader.preprocess or {}
+    options = tasks.TaskOptions(white=described.get("white", 1.0), order=described.get("order", "RGB"))
+    return tasks.open_task(name, options), None
+
+
+def _identity(request: RunRequest, reader: Reader) -> str:
+    """What tells one state of the data from another without reading all of it: names, sizes and times of files."""
+    labels = digest_file(request.labels) if request.labels and request.labels.is_file() else None
+    return digest_json([_content_identity(request.data or "", reader), labels])
+
+
+def _content_identity(spec: str, reader: Reader) -> str:
+    path = Path(spec.partition(":")[2] or spec)
+    if not path.exists():
+        path = Path(spec)
+    if path.is_file():
+        return digest_file(path)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        return digest_json([[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files])
+    return digest_json([spec, reader.name, len(reader)])

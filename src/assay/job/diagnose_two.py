@@ -1,0 +1,312 @@
+"""``assay diagnose``: which stage, which operator, which line makes CANDIDATE differ from REF."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from assay.core.errors import AssayError, BadInput
+from assay.core.record import Record
+from assay.core.tensors import Array, Feed
+from assay.core.verdict import Reason, Verdict, combine
+from assay.diagnose.operators import Blame, GraphRecorder, Piece, Recorder, Suspect, blame, saturated
+from assay.diagnose.ranges import FP16_LARGEST
+from assay.diagnose.reproduction import RUNTIMES, Case, runtime_settings, write_reproduction
+from assay.diagnose.stages import StageRow, guilty, walk
+from assay.export.options import ExportOptions
+from assay.graph.extract import Parts, flat
+from assay.graph.mapping import Mapped, aten_mapping
+from assay.graph.provenance import Provenance, by_tensor, inherited
+from assay.graph.signature import load_model
+from assay.job.arithmetic import COST_ROWS, arithmetic_of
+from assay.job.compare_two import Pair, opened_pair
+from assay.job.context import batched
+from assay.job.dataset import open_data
+from assay.job.diagnose_fix import Broken, Fix, fix
+from assay.job.diagnose_stages import Chain, Dues, How, Link, Plan, chain_of, check_passes, opener
+from assay.job.progress import Progress
+from assay.job.request import Objects, RunRequest
+from assay.job.single import Prepared
+from assay.judge.classes import SAFETY
+from assay.judge.tolerance import tolerance
+from assay.measure.environment import environment
+from assay.measure.truth import SEEDS, Truth
+from assay.sources import SourceOptions
+
+_LEAST = 2.0**-24
+
+
+@dataclass(frozen=True)
+class Guilty:
+    """One guilty piece with its nodes' origins and what its input ranges mean."""
+
+    piece: Piece
+    origins: Mapping[str, Provenance]
+    advice: tuple[str, ...]
+    reproduction: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.piece.to_json(),
+            "origins": {n: p.to_json() for n, p in self.origins.items()},
+            "advice": list(self.advice),
+            "reproduction": str(self.reproduction) if self.reproduction else None,
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """``stage`` is the place of the guilty stage in ``rows``, None when every stage is within its due."""
+
+    rows: tuple[StageRow, ...]
+    stage: int | None
+    guilty: tuple[Guilty, ...]
+    blame: Blame | None
+    mapping: tuple[Mapped, ...]
+    notes: tuple[str, ...]
+    record: Record
+    verdict: Verdict
+    fix: Fix | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """``pair`` says what is compared; ``out`` is where reproductions (and the fixed file) go; ``passes`` are looked at
+    one by one; ``fix`` tries to put the guilty stage right."""
+
+    pair: Pair
+    out: Path | None = None
+    passes: tuple[str, ...] = ()
+    fix: bool = False
+    export: ExportOptions = field(default_factory=ExportOptions)
+
+
+def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Diagnosis:
+    """Raises SignatureMismatch when inputs or outputs do not go by the same names, BadInput for bad passes."""
+    check_passes(asked.passes)
+    pair = asked.pair
+    with opened_pair(pair, source, progress) as (reference, candidate), tempfile.TemporaryDirectory() as folder:
+        feeds = _feeds(pair, reference, candidate)
+        progress.stage("dues", "what each precision must cost on this network")
+        dues = _dues(reference, candidate, feeds, pair.precision)
+        progress.done(", ".join(f"{p} {d:.1e}" for p, d in dues.by_precision.items()))
+        plan = Plan(
+            reference, candidate, candidate.candidate.engine, pair.precision, pair.device, asked.passes, asked.export
+        )
+        with chain_of(plan, dues, feeds[0], Path(folder)) as chain:
+            progress.stage("stages", f"{len(chain.stages)} of them")
+            rows = walk(chain.stages, feeds)
+            place = guilty(rows)
+            progress.done("every stage is within its due" if place is None else f"guilty: {rows[place].name}")
+            found, whom = _inside(asked, (chain, rows), place, feeds[0], progress)
+            mapping = aten_mapping(load_model(chain.raw)) if chain.raw else ()
+            mended = None
+            if asked.fix and place is not None:
+                mended = _mended(
+                    asked, Broken(plan, chain, place, [g.piece for g in found], feeds, asked.out or Path())
+                )
+            made = _diagnosis(asked, candidate, (chain, rows, place), (found, whom, mapping))
+            return _with_fix(made, mended)
+
+
+def _mended(asked: Asked, broken: Broken) -> Fix | None:
+    if asked.out is None:
+        raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
+    try:
+        return fix(broken)
+    except AssayError as error:
+        broken.chain.notes.append(f"no fix: {error.message}")
+        return None
+
+
+def _with_fix(made: Diagnosis, mended: Fix | None) -> Diagnosis:
+    if mended is None:
+        return made
+    record = replace(made.record, details={**made.record.details, "fix": mended.to_json()})
+    return replace(made, fix=mended, record=record)
+
+
+def _feeds(pair: Pair, reference: Prepared, candidate: Prepared) -> Sequence[Feed]:
+    request = RunRequest(pair.reference, Path(), data=pair.data, batches=pair.batches, device=pair.device)
+    data = open_data(request, Objects(), reference.model, candidate.signature)
+    rows = list(data.samples(min(pair.samples, COST_ROWS)))
+    sizes = [s for s in (candidate.signature.static_batch, reference.signature.static_batch) if s]
+    return batched(rows, sizes[0] if sizes else max(pair.batches), candidate.signature)[:2]
+
+
+def _dues(reference: Prepared, candidate: Prepared, feeds: Sequence[Feed], precision: str) -> Dues:
+    """What fp32 and the precision asked for cost on the reference; the bound from format and depth where there is
+    no exact run."""
+    depth = max(reference.depth, candidate.depth)
+    wanted = dict.fromkeys(("fp32", precision, _native(candidate)))
+    bounds = {p: tolerance(p, depth or 50).max_relative_rms or 0.0 for p in wanted}
+    found = dict(bounds)
+    with arithmetic_of(reference.candidate.artifact, reference.signature) as (arithmetic, _):
+        if arithmetic is None:
+            return Dues(found)
+        truth = Truth(arithmetic.exact, reference.signature)
+        for p in wanted:
+            try:
+                costs = [_worst(truth(feed), arithmetic.rounded(feed, p, seed)) for feed in feeds[:1] for seed in SEEDS]
+                found[p] = min(0.5, SAFETY[p] * max(*costs, _LEAST))
+            except AssayError:
+                continue
+    return Dues({p: max(d, found["fp32"]) for p, d in found.items()})
+
+
+def _native(candidate: Prepared) -> str:
+    from assay.job.opening import precision_of
+
+    artifact = candidate.candidate.artifact
+    return precision_of(artifact.path) if artifact.format == "onnx" else candidate.candidate.options.precision
+
+
+def _worst(expected: Mapping[str, Array], found: Mapping[str, Array]) -> float:
+    from assay.diagnose.stages import worst
+
+    return worst([expected], [found])[0]
+
+
+def _inside(
+    asked: Asked, walked: tuple[Chain, tuple[StageRow, ...]], place: int | None, feed: Feed, progress: Progress
+) -> tuple[tuple[Guilty, ...], Blame | None]:
+    """The guilty operators of the guilty stage."""
+    chain, rows = walked
+    if place is None:
+        return (), None
+    link = chain.links[place]
+    if link.path is None:
+        chain.notes.append(f"inside {rows[place].name!r} no operator can be read")
+        return (), None
+    progress.stage("operators", rows[place].name)
+    parts = Parts(flat(load_model(link.path, external_data=True)))
+    recorder = _recorder(chain, place, parts)
+    if recorder is None:
+        progress.done("the stage before it has no inner tensors to compare with")
+        chain.notes.append("the stage before the guilty one has no inner tensors to compare with")
+        return (), None
+    due = tolerance(_precision(link.how, link.path), 1).max_relative_rms or 0.0
+    suspect = Suspect(parts, opener(link.how), due)
+    found = blame(recorder, suspect, feed)
+    progress.done(f"{len(found.guilty)} guilty of {len(found.pieces)} compared")
+    chain.notes += found.notes
+    origins = inherited(parts.model, by_tensor(load_model(chain.raw)) if chain.raw else {})
+    return tuple(_explained(asked, p, (recorder, suspect, link, feed), origins) for p in found.guilty), found
+
+
+def _precision(how: How, path: Path) -> str:
+    from assay.job.opening import precision_of
+
+    native = precision_of(path)
+    return native if native != "fp32" else how.precision
+
+
+def _recorder(chain: Chain, place: int, parts: Parts) -> Recorder | None:
+    """The inner tensors of the stage before: of the same graph run plainly, of the parent's graph, or of PyTorch."""
+    if chain.links[place].changes == "arithmetic":
+        return GraphRecorder(parts, opener(How()))
+    parent = chain.stages[place].parent
+    while parent is not None:
+        path = chain.links[parent].path
+        if path is not None:
+            return GraphRecorder(Parts(flat(load_model(path, external_data=True))), opener(How()))
+        if parent and chain.program is not None:
+            return chain.program
+        parent = chain.stages[parent].parent
+    return None
+
+
+def _explained(
+    asked: Asked,
+    piece: Piece,
+    how: tuple[Recorder, Suspect, Link, Feed],
+    origins: Mapping[str, Provenance],
+) -> Guilty:
+    recorder, suspect, link, feed = how
+    known = {name: origins[name] for name, _ in piece.nodes if name in origins}
+    narrow = "fp16" in (link.how.precision, _precision(link.how, link.path) if link.path else "")
+    advice = (
+        *(text for r in piece.ranges if (text := r.advice) and (narrow or r.not_finite)),
+        *saturated(recorder, suspect.parts, feed, piece),
+    )
+    made = Guilty(piece, known, advice)
+    if asked.out is None:
+        return made
+    try:
+        return replace(made, reproduction=_reproduce(asked.out, made, how))
+    except AssayError as error:
+        return replace(made, advice=(*advice, f"no reproduction was written: {error.message}"))
+
+
+def _reproduce(out: Path, made: Guilty, how: tuple[Recorder, Suspect, Link, Feed]) -> Path:
+    recorder, suspect, link, feed = how
+    piece = made.piece
+    known = dict(recorder.values(feed, [piece.tensor, *piece.inputs]))
+    inputs = {n: known[n] if n in known else feed[n] for n in piece.inputs}
+    model = suspect.parts.cut(piece.places, inputs, [piece.tensor])
+    given = {v.name: inputs[v.name] for v in model.graph.input}
+    try:
+        with suspect.open(model) as run:
+            candidate = dict(run(given))
+    except AssayError:
+        candidate = {}
+    runtime = link.how.engine
+    if runtime not in RUNTIMES:
+        raise BadInput(f"there is no script for {runtime}; scripts exist for {', '.join(RUNTIMES)}")
+    about = {
+        "tensor": piece.tensor,
+        "nodes": [f"{name} ({op})" for name, op in piece.nodes],
+        "origins": {name: str(origin) for name, origin in made.origins.items()},
+        "local_error": piece.local,
+        "advice": list(made.advice),
+    }
+    settings = runtime_settings(runtime, link.how.precision, link.how.level or "all")
+    case = Case(model, given, {piece.tensor: known[piece.tensor]}, candidate, piece.due, runtime, settings, about)
+    return write_reproduction(out / _folder_name(piece.tensor), case)
+
+
+def _folder_name(tensor: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in tensor)[:80]
+
+
+def _diagnosis(
+    asked: Asked,
+    candidate: Prepared,
+    walked: tuple[Chain, tuple[StageRow, ...], int | None],
+    found: tuple[tuple[Guilty, ...], Blame | None, tuple[Mapped, ...]],
+) -> Diagnosis:
+    chain, rows, place = walked
+    guilty_pieces, whom, mapping = found
+    text = "every stage is within its due" if place is None else _sentence(rows[place], guilty_pieces)
+    record = Record(
+        "diagnose",
+        candidate.candidate.subject(candidate.model.name),
+        conditions={"reference": asked.pair.reference, "candidate": asked.pair.candidate},
+        environment=environment(),
+        details={
+            "stages": [row.to_json() for row in rows],
+            "guilty_stage": None if place is None else rows[place].name,
+            "guilty": [g.to_json() for g in guilty_pieces],
+            "found_by": whom.found_by if whom else None,
+            "mapping": [m.to_json() for m in mapping],
+            "notes": list(chain.notes),
+            "limits": {"fp16_largest": FP16_LARGEST},
+        },
+    )
+    reason = Reason("stages", "passed" if place is None else "failed", text, record.id)
+    verdict = combine([reason], tuple(chain.notes), candidate.candidate.digest)
+    return Diagnosis(rows, place, guilty_pieces, whom, mapping, tuple(chain.notes), record, verdict)
+
+
+def _sentence(row: StageRow, pieces: Sequence[Guilty]) -> str:
+    said = f": {row.text}" if row.text else ""
+    added = "" if row.added is None else f" (adds {row.added:.2g}, due {row.due:.2g})"
+    if not pieces:
+        return f"{row.name} is to blame{added}{said}"
+    first = pieces[0].piece
+    nodes = ", ".join(f"{name} ({op})" for name, op in first.nodes[:4]) + (", …" if len(first.nodes) > 4 else "")
+    origin = next((str(o) for o in pieces[0].origins.values()), "of unknown origin")
+    return f"{row.name} is to blame{added}{said}; first at tensor {first.tensor!r}, made by {nodes}: {origin}"

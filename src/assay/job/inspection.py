@@ -1,0 +1,97 @@
+"""``assay inspect``: what is in a model file, as lines for people and as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.core.errors import BadInput
+from assay.core.units import format_bytes
+from assay.graph.describe import GraphDescription, describe
+from assay.job.single import file_model
+
+
+@dataclass(frozen=True)
+class Inspection:
+    lines: tuple[str, ...]
+    data: dict[str, Any]
+
+
+def inspect_file(path: Path, *, nodes: bool) -> Inspection:
+    """Raises BadInput for a missing, corrupt or unknown file."""
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}")
+    artifact = file_model(path)
+    if artifact.format == "onnx":
+        return _onnx(describe(path), nodes)
+    if artifact.format == "torchscript":
+        return _torchscript(artifact.module, path)
+    if artifact.format == "exported":
+        return _exported(path)
+    if artifact.format == "openvino":
+        return _openvino(path)
+    size = format_bytes(artifact.size_bytes)
+    lines = (
+        f"{path}: {artifact.format}, {size}, sha256:{artifact.sha256}",
+        "its inside can only be read by its vendor's tools",
+    )
+    return Inspection(lines, {"artifact": artifact.to_json()})
+
+
+def _onnx(found: GraphDescription, nodes: bool) -> Inspection:
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in found.opsets.items())
+    macs = f"not known: {found.macs_unknown}" if found.macs is None else f"{found.macs / 1e6:,.1f} M at batch 1"
+    lines = [
+        f"format      ONNX, IR version {found.ir_version}, by {found.producer or 'an unnamed producer'}",
+        f"opsets      {opsets}",
+        *(f"input       {spec}" for spec in found.signature.inputs),
+        *(f"output      {spec}" for spec in found.signature.outputs),
+        f"parameters  {found.parameters:,} ({format_bytes(found.weight_bytes)})",
+        f"MACs        {macs}",
+        "operators   " + ", ".join(f"{op} {n}" for op, n in sorted(found.op_counts.items(), key=lambda i: -i[1])),
+    ]
+    lines += [f"data file   {name}" for name in found.external_data]
+    if nodes:
+        for node in found.nodes:
+            attributes = ", ".join(f"{k}={v}" for k, v in node.attributes.items())
+            lines.append(f"{node.op} {node.name}({', '.join(node.inputs)}) -> {', '.join(node.outputs)}")
+            lines += [f"    {attributes}"] if attributes else []
+            lines += [f"    from {node.source}"] if node.source else []
+    return Inspection(tuple(lines), found.to_json())
+
+
+def _torchscript(module: Any, path: Path) -> Inspection:
+    loaded = module()
+    graph, code = str(loaded.graph), str(loaded.code)
+    lines = (f"format      TorchScript ({path})", "graph", graph, "code", code)
+    return Inspection(lines, {"format": "torchscript", "graph": graph, "code": code})
+
+
+def _exported(path: Path) -> Inspection:
+    import torch
+
+    program = torch.export.load(path)
+    graph, code = str(program.graph_signature), program.graph_module.code
+    return Inspection(
+        (f"format      exported program ({path})", graph, "code", code),
+        {"format": "exported", "signature": graph, "code": code},
+    )
+
+
+def _openvino(path: Path) -> Inspection:
+    from assay.core.engine import OpenOptions
+    from assay.job.opening import engine
+
+    found = engine("openvino")
+    why = found.unavailable("cpu", "fp32")
+    if why:
+        raise BadInput(
+            f"{path} is an OpenVINO file, and openvino is not installed", remedy="pip install 'assay[openvino]'"
+        )
+    with found.open(file_model(path), OpenOptions()) as session:
+        signature = session.signature
+    sizes = [format_bytes(p.stat().st_size) for p in (path, path.with_suffix(".bin")) if p.exists()]
+    lines = [f"format      OpenVINO IR, {' + '.join(sizes)}"]
+    lines += [f"input       {s}" for s in signature.inputs] + [f"output      {s}" for s in signature.outputs]
+    return Inspection(tuple(lines), {"format": "openvino", "signature": signature.to_json()})

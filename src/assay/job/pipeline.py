@@ -1,0 +1,205 @@
+"""The main job.  This file is the only place where the order of the stages lives."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay._version import __version__
+from assay.bundle.manifest import write_manifest
+from assay.core import clock
+from assay.core.engine import Candidate
+from assay.core.errors import EXIT_NOT_AVAILABLE
+from assay.core.model import Model
+from assay.core.record import Record
+from assay.core.verdict import Verdict
+from assay.job.context import Context, Data
+from assay.job.dataset import check_data, open_data
+from assay.job.folder import RunFolder, write_json
+from assay.job.opening import known_engines, reference_candidate
+from assay.job.progress import Progress, Silent
+from assay.job.request import Objects, RunRequest
+from assay.job.stages.build import build
+from assay.job.stages.choose import best_json, choose, judge
+from assay.job.stages.evaluate import evaluate
+from assay.job.stages.export import export
+from assay.job.stages.measure import confirm, measure
+from assay.job.stages.report import pack, report
+from assay.job.stages.verify import verify
+from assay.measure.environment import device_name, environment
+from assay.sources import from_module, resolve_model
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.  ``missing`` lists what was asked for by name and is not available here."""
+
+    folder: Path
+    verdict: Verdict
+    best: dict[str, Any] | None
+    records: tuple[Record, ...]
+    missing: tuple[str, ...]
+    warnings: tuple[str, ...]
+    bundle: Path | None
+    about: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        nothing_built = not any(r.kind == "verify" for r in self.records)
+        if self.missing and (self.verdict.passed or nothing_built):
+            return EXIT_NOT_AVAILABLE
+        return self.verdict.exit_code
+
+
+def run(request: RunRequest, objects: Objects | None = None, progress: Progress | None = None) -> RunResult:
+    """Export → verify → build → evaluate → measure → choose → judge → report → pack, into one folder.
+
+    A folder that already holds this run is resumed: stages whose key is unchanged are skipped.
+    Raises BadInput, NotAvailable, StorageFailed and friends before the long part wherever possible.
+    """
+    objects = objects or Objects()
+    progress = progress or Silent()
+    if request.engines is not None:
+        known_engines(request.engines)
+    with RunFolder(request.out) as folder:
+        progress.stage("open", request.model)
+        model = open_model(request, objects, folder.artifacts)
+        progress.done(f"{model.name}: {model.weights}")
+        ctx = Context(
+            request, objects, folder, progress, model, environment(), device_name(request.device), clock.now()
+        )
+        for text in (*folder.notes, *model.warnings, *_another_run(folder.path, model)):
+            ctx.warn(text)
+        return _run(ctx)
+
+
+def _another_run(folder: Path, model: Model) -> list[str]:
+    """Say so when the folder holds another model's run: its Records stay, but the reports will be this one's."""
+    file = folder / "run.json"
+    if not file.is_file():
+        return []
+    before = json.loads(file.read_text(encoding="utf-8"))
+    if (before.get("model"), before.get("spec")) == (model.name, model.spec):
+        return []
+    return [f"{folder} held a run of {before.get('model')} ({before.get('spec')}); its reports are replaced"]
+
+
+def open_model(request: RunRequest, objects: Objects, artifacts: Path) -> Model:
+    options = request.source_options(artifacts)
+    if objects.module is not None:
+        return from_module(objects.module, request.model, objects.example, options)
+    return resolve_model(request.model, options)
+
+
+def _run(ctx: Context) -> RunResult:
+    check_data(ctx.request, ctx.objects, ctx.model)
+    exported = export(ctx)
+    data = open_data(ctx.request, ctx.objects, ctx.model, exported.signature)
+    reference = reference_candidate(ctx.model, exported.onnx, exported.signature, ctx.device_name)
+    candidates = build(ctx, exported)
+    for candidate in candidates:
+        if _has_time(ctx, candidate, "verify"):
+            verify(ctx, exported, _compared_with(candidate, reference, candidates), candidate, data)
+    healthy = [c for c in candidates if _ran(ctx, c)]
+    if healthy:
+        evaluate(ctx, reference, reference, data)
+    for candidate in healthy:
+        if candidate.digest != reference.digest and _has_time(ctx, candidate, "evaluate"):
+            evaluate(ctx, candidate, reference, data)
+    _measure_all(ctx, healthy, reference, data)
+    choice = choose(ctx, candidates)
+    confirmed: list[Record] = []
+    chosen = next((c for c in candidates if c.digest == choice.candidate), None)
+    if chosen is not None and choice.batch is not None:
+        confirmed = confirm(ctx, chosen, data, choice.batch, _baseline(ctx, reference))
+    verdict = judge(ctx, choice, candidates)
+    best = best_json(choice, candidates, confirmed)
+    about = _about(ctx, best)
+    report(ctx, verdict, about)
+    bundle = pack(ctx, chosen, exported, data, verdict) if chosen is not None else None
+    write_json(ctx.folder.path / "run.json", about)
+    write_manifest(
+        ctx.folder.path, {"schema": "assay.run/1", "command": ctx.request.command, "created": clock.timestamp()}
+    )
+    return RunResult(
+        ctx.folder.path,
+        verdict,
+        best,
+        tuple(ctx.folder.current()),
+        tuple(ctx.missing),
+        tuple(ctx.warnings),
+        bundle,
+        about,
+    )
+
+
+def _compared_with(candidate: Candidate, reference: Candidate, candidates: list[Candidate]) -> Candidate:
+    """The reference; for the reference itself another engine's candidate in its precision, where there is one.
+
+    Comparing a file with itself on one engine would show nothing.
+    """
+    if candidate.digest != reference.digest:
+        return reference
+    precision = candidate.options.precision
+    others = [c for c in candidates if c.engine != candidate.engine and c.options.precision == precision]
+    return others[0] if others else reference
+
+
+def _measure_all(ctx: Context, candidates: list[Candidate], reference: Candidate, data: Data) -> None:
+    """The reference first: the others' speed-ups are over it."""
+    ordered = sorted(candidates, key=lambda c: c.digest != reference.digest)
+    baseline: list[Record] = []
+    for candidate in ordered:
+        if _has_time(ctx, candidate, "measure"):
+            found = measure(ctx, candidate, data, baseline)
+            if candidate.digest == reference.digest:
+                baseline = found
+
+
+def _baseline(ctx: Context, reference: Candidate) -> list[Record]:
+    return [
+        r
+        for r in ctx.folder.current()
+        if r.kind == "measure" and r.status == "ok" and r.subject.get("candidate") == reference.digest
+    ]
+
+
+def _ran(ctx: Context, candidate: Candidate) -> bool:
+    """Whether the candidate could be compared at all; how it fared is for the judge."""
+    return any(
+        r.kind == "verify" and r.status == "ok" and r.subject.get("candidate") == candidate.digest
+        for r in ctx.folder.current()
+    )
+
+
+def _has_time(ctx: Context, candidate: Candidate, stage: str) -> bool:
+    """False, with a Record that says so, once the budget is spent."""
+    if not ctx.out_of_time():
+        return True
+    reason = f"the budget of {ctx.request.effort.budget_s:.0f} s was spent before this {stage}"
+    record = Record(stage, candidate.subject(ctx.model.name), status="skipped", reason=reason)
+    ctx.folder.save(f"{stage}-{candidate.engine}-{candidate.options.precision}", "out of time", {}, [record])
+    ctx.warn(f"{candidate.label}: {reason}")
+    return False
+
+
+def _about(ctx: Context, best: dict[str, Any] | None) -> dict[str, Any]:
+    model = ctx.model
+    return {
+        "schema": "assay.run/1",
+        "assay": __version__,
+        "command": ctx.request.command,
+        "model": model.name,
+        "spec": model.spec,
+        "weights": model.weights,
+        "randomised": model.randomised,
+        "runs_code": list(model.runs_code),
+        "warnings": list(ctx.warnings),
+        "missing": list(ctx.missing),
+        "environment": dict(ctx.environment),
+        "device": ctx.request.device,
+        "best": best,
+        "records": [r.id for r in ctx.folder.current()],
+    }

@@ -1,0 +1,80 @@
+"""``--dry-run``: what a run would do and about how long it takes, without doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from assay.core.units import Seconds, format_seconds
+from assay.job.opening import default_engines, engine, known_engines
+from assay.job.request import CANDIDATE_PRECISIONS, RunRequest
+
+EXPORT_S = 20.0
+BUILD_S = 8.0
+VERIFY_S = 8.0
+OPEN_S = 4.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """``seconds`` is an estimate; None where it depends on the model and the data."""
+
+    name: str
+    what: str
+    seconds: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: tuple[Step, ...]
+
+    @property
+    def seconds(self) -> Seconds:
+        return sum(s.seconds or 0.0 for s in self.steps)
+
+    def lines(self) -> list[str]:
+        rows = [
+            f"{s.name:<9} {s.what}" + (f"  (~{format_seconds(s.seconds)})" if s.seconds else "") for s in self.steps
+        ]
+        total = f"about {self.seconds / 60:.0f} min" if self.seconds >= 90 else f"about {format_seconds(self.seconds)}"
+        more = ", and the evaluation on top, which depends on the model and the data"
+        return [*rows, f"{total} in all{more if any(s.name == 'evaluate' for s in self.steps) else ''}"]
+
+    def to_json(self) -> dict[str, Any]:
+        steps = [{"name": s.name, "what": s.what, "seconds": s.seconds} for s in self.steps]
+        return {"steps": steps, "seconds": self.seconds}
+
+
+def plan(request: RunRequest) -> Plan:
+    """Checks engine names, opens nothing.  Raises UnknownName."""
+    runnable, skipped = _slots(request)
+    batches = ", ".join(map(str, request.batches))
+    per_measure = 2 * len(request.batches) * request.effort.measure_s + OPEN_S
+    steps = [Step("export", f"{request.model} to ONNX, free dims proved, compared with PyTorch", EXPORT_S)]
+    steps += [Step("build", name, BUILD_S) for name in runnable]
+    steps += [Step("build", f"{name}: skipped, {why}") for name, why in skipped]
+    steps += [Step("verify", name, VERIFY_S) for name in runnable]
+    steps += [Step("evaluate", f"{name} on {request.data}") for name in runnable if request.data]
+    steps += [Step("measure", f"{name}, batch {batches}", per_measure) for name in runnable]
+    steps += [
+        Step("choose", "the fastest that passes the policy"),
+        Step("confirm", "a fresh run of the chosen one", 2 * request.effort.confirm_s + OPEN_S),
+        Step("judge", "the policy's limits"),
+        Step("report", "report.html, report.md, report.csv"),
+        Step("pack", "the bundle"),
+    ]
+    return Plan(tuple(steps))
+
+
+def _slots(request: RunRequest) -> tuple[list[str], list[tuple[str, str]]]:
+    names = known_engines(request.engines) if request.engines else default_engines(request.device)
+    runnable, skipped = [], []
+    for name in names:
+        found = engine(name)
+        for precision in request.precisions or tuple(p for p in CANDIDATE_PRECISIONS if p in found.precisions):
+            why = found.unavailable(request.device, precision)
+            if why:
+                skipped.append((f"{name} {precision}", why))
+            else:
+                runnable.append(f"{name} {precision}")
+    return runnable, skipped

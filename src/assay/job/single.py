@@ -1,0 +1,85 @@
+"""One MODEL, ready to be opened on one engine: what every verb but ``run`` starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from assay.core.artifact import Artifact
+from assay.core.engine import BuildOptions, Candidate, OpenOptions
+from assay.core.errors import BadInput
+from assay.core.model import Model
+from assay.core.tensors import Signature
+from assay.export.export import export_model
+from assay.export.module_signature import module_signature
+from assay.export.options import ExportOptions
+from assay.graph.rounding import rounding_depth
+from assay.graph.signature import read_signature
+from assay.job.opening import OnnxRunner, engine, engine_for, make_candidate, open_candidate, with_signature
+from assay.measure.environment import device_name
+from assay.sources import SourceOptions, resolve_model
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """``engine`` None is the one the file is for (PyTorch modules: torch)."""
+
+    spec: str
+    engine: str | None = None
+    options: OpenOptions = field(default_factory=OpenOptions)
+    export: ExportOptions = field(default_factory=ExportOptions)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``depth`` is the rounding depth of the graph, 0 where it is not known."""
+
+    model: Model
+    candidate: Candidate
+    signature: Signature
+    depth: int
+
+
+def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = None) -> Prepared:
+    """Resolve, export and build as far as the engine needs; files go to ``source.out_dir``.
+
+    ``naming`` names the inputs and outputs of a bare PyTorch module, which has none of its own.
+    Raises BadInput, NotAvailable, ExportFailed or EngineFailed.
+    """
+    source.out_dir.mkdir(parents=True, exist_ok=True)
+    model = resolve_model(wanted.spec, source)
+    found = engine(wanted.engine) if wanted.engine else engine_for(model.artifact)
+    device = device_name(wanted.options.device)
+    artifact = model.artifact
+    if artifact.format in found.opens and artifact.module is not None:
+        signature = naming or module_signature(model, wanted.export)
+        candidate = make_candidate(with_signature(artifact, signature), found.name, wanted.options, device)
+        return Prepared(model, candidate, signature, 0)
+    depth = 0
+    if artifact.module is not None:
+        artifact = _exported(model, wanted.export, source.out_dir)
+    if artifact.format == "onnx":
+        depth = rounding_depth(artifact.path)
+    if artifact.format in found.reads:
+        options = BuildOptions(precision=wanted.options.precision, device=wanted.options.device)
+        artifact = found.build(artifact, options, source.out_dir / found.name)
+    elif artifact.format not in found.opens:
+        raise BadInput(f"{found.name} opens {', '.join(found.opens)}; {wanted.spec} is {artifact.format}")
+    candidate = make_candidate(artifact, found.name, wanted.options, device)
+    if artifact.format == "onnx":
+        return Prepared(model, candidate, read_signature(artifact.path), depth)
+    with open_candidate(candidate) as session:
+        return Prepared(model, candidate, session.signature, depth)
+
+
+def _exported(model: Model, options: ExportOptions, folder: Path) -> Artifact:
+    runner = OnnxRunner()
+    try:
+        return export_model(model, options, folder / "model.onnx", runner).artifact
+    finally:
+        runner.close()
+
+
+def file_model(path: Path) -> Artifact:
+    """The Artifact of a file that is used as it is.  Raises BadInput for anything that is not one."""
+    return resolve_model(str(path), SourceOptions(out_dir=path.parent)).artifact

@@ -1,0 +1,169 @@
+"""Stage: every available engine × precision becomes a candidate; what is not, a Record with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from assay.core import child, clock
+from assay.core.artifact import Artifact
+from assay.core.engine import BuildOptions, Candidate, Engine, OpenOptions
+from assay.core.errors import AssayError, ChildFailed
+from assay.core.record import Figure, Record
+from assay.job.context import Context, Exported
+from assay.job.keys import stage_key
+from assay.job.opening import default_engines, engine, make_candidate, with_signature
+from assay.job.request import CANDIDATE_PRECISIONS
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One engine × precision that could become a candidate; ``reason`` says why not."""
+
+    engine: str
+    precision: str
+    asked: bool
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine}-{self.precision}"
+
+
+def slots(ctx: Context, native: str) -> Iterator[Slot]:
+    """Every slot the request spans, with the reason where it cannot run here.
+
+    A graph written in another precision than fp32 (``native``) is run as it is written.
+    """
+    request = ctx.request
+    names = request.engines or default_engines(request.device)
+    for name in names:
+        found = engine(name)
+        usual = CANDIDATE_PRECISIONS if native == "fp32" else (native,)
+        wanted = request.precisions or tuple(p for p in usual if p in found.precisions)
+        for precision in wanted:
+            # Named as a pair; an engine or a precision named alone is missing only when nothing came of it.
+            asked = request.engines is not None and request.precisions is not None
+            reason = found.unavailable(request.device, "fp32" if precision == native else precision)
+            if precision not in found.precisions:
+                reason = reason or f"{name} does not do {precision}"
+            yield Slot(name, precision, asked, reason)
+
+
+def build(ctx: Context, exported: Exported) -> list[Candidate]:
+    """Build what can be built.  A vendor failure becomes a Record; the rest go on."""
+    candidates = []
+    for slot in slots(ctx, exported.precision):
+        ctx.progress.stage("build", slot.name)
+        candidate = None if slot.reason else _build_one(ctx, exported, slot)
+        if candidate is not None:
+            candidates.append(candidate)
+        elif slot.reason:
+            _skip(ctx, slot, slot.reason)
+            ctx.progress.done(f"skipped: {slot.reason}")
+    _note_missing(ctx, candidates)
+    return candidates
+
+
+def _note_missing(ctx: Context, candidates: list[Candidate]) -> None:
+    """An engine or a precision that was named and gave no candidate at all is missing."""
+    precisions, engines = {c.options.precision for c in candidates}, {c.engine for c in candidates}
+    for name in ctx.request.engines or ():
+        if name not in engines and not any(text.startswith(name) for text in ctx.missing):
+            why = engine(name).unavailable(ctx.request.device, "fp32") or "it gave no candidate; the report says why"
+            ctx.missing.append(f"{name}: {why}")
+    for precision in ctx.request.precisions or ():
+        if precision not in precisions and not any(precision in text for text in ctx.missing):
+            ctx.missing.append(f"no engine here runs {precision}")
+
+
+def _skip(ctx: Context, slot: Slot, reason: str) -> None:
+    if slot.asked:
+        ctx.missing.append(f"{slot.engine} {slot.precision}: {reason}")
+    key = stage_key("build", ctx.environment, slot.name, reason)
+    if ctx.folder.finished(f"build-{slot.name}", key) is None:
+        record = Record("build", _subject(ctx, slot), status="skipped", reason=reason, environment=ctx.environment)
+        ctx.folder.save(f"build-{slot.name}", key, {}, [record])
+
+
+def _build_one(ctx: Context, exported: Exported, slot: Slot) -> Candidate | None:
+    found = engine(slot.engine)
+    source = _input_for(ctx, exported, found)
+    if source is None:
+        reason = f"{slot.engine} reads {', '.join(found.reads)}, and there is no such file of this model"
+        _skip(ctx, slot, reason)
+        ctx.progress.done(f"skipped: {reason}")
+        return None
+    options = OpenOptions(precision=slot.precision, device=ctx.request.device, threads=ctx.request.threads)
+    if source.module is not None:
+        ctx.progress.done("the PyTorch module itself")
+        return make_candidate(with_signature(source, exported.signature), slot.engine, options, ctx.device_name)
+    key = stage_key("build", ctx.environment, source.sha256, slot.name, ctx.request.device, found.version())
+    stage = f"build-{slot.name}"
+    saved = ctx.folder.finished(stage, key)
+    if saved is None:
+        record, artifact = _build_file(ctx, slot, source)
+        result = {"artifact": artifact.to_json(ctx.folder.path)} if artifact else {}
+        saved = ctx.folder.save(stage, key, result, [record])
+    record = ctx.folder.records_of(saved)[0]
+    if record.status != "ok":
+        ctx.progress.done(f"failed: {record.reason}")
+        ctx.warn(f"{slot.engine} {slot.precision} could not be built: {record.reason}")
+        return None
+    ctx.progress.done("built")
+    artifact = Artifact.from_json(saved.result["artifact"], ctx.folder.path)
+    return make_candidate(artifact, slot.engine, options, ctx.device_name)
+
+
+def _build_file(ctx: Context, slot: Slot, source: Artifact) -> tuple[Record, Artifact | None]:
+    """Build in a child process: a compiler that crashes or hangs is a failed Record, not the end of the run."""
+    out_dir = ctx.folder.artifacts / slot.name
+    log = ctx.folder.artifacts / f"{slot.name}.log"
+    started = clock.now()
+    try:
+        outcome = child.run(
+            "assay.job.trial:build_file",
+            {
+                "engine_name": slot.engine,
+                "artifact": source,
+                "options": BuildOptions(precision=slot.precision, device=ctx.request.device),
+                "out_dir": out_dir,
+            },
+            child.Limits(timeout_s=ctx.request.effort.build_timeout_s, log=log),
+        )
+    except AssayError as error:
+        where = f" (log: {log.relative_to(ctx.folder.path)})" if isinstance(error, ChildFailed) else ""
+        return (
+            Record(
+                "build",
+                _subject(ctx, slot),
+                status="failed",
+                reason=f"{error.message}{where}",
+                environment=ctx.environment,
+            ),
+            None,
+        )
+    made: Artifact = outcome.value
+    figures = {
+        "build.seconds": Figure(clock.now() - started, "s"),
+        "artifact.bytes": Figure(made.size_bytes, "B"),
+        "memory.peak": Figure(outcome.peak_rss_bytes, "B"),
+    }
+    subject = {**_subject(ctx, slot), "artifact": made.sha256, "format": made.format}
+    return Record("build", subject, figures=figures, environment=ctx.environment), made
+
+
+def _input_for(ctx: Context, exported: Exported, found: Engine) -> Artifact | None:
+    for artifact in (ctx.model.artifact, exported.onnx):
+        if artifact is not None and artifact.format in found.reads:
+            return artifact
+    return None
+
+
+def _subject(ctx: Context, slot: Slot) -> dict[str, object]:
+    return {
+        "model": ctx.model.name,
+        "engine": slot.engine,
+        "precision": slot.precision,
+        "device": ctx.request.device,
+    }

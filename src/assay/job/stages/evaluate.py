@@ -1,0 +1,132 @@
+"""Stage: dataset accuracy of a candidate, paired with the reference's on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.core.engine import Candidate
+from assay.core.errors import AssayError, BadInput
+from assay.core.record import Figure, Record
+from assay.job.context import Context, Data
+from assay.job.keys import stage_key
+from assay.job.opening import open_candidate
+from assay.measure.accuracy import (
+    Evaluation,
+    PairedResult,
+    compare_predictions,
+    evaluate_session,
+    read_predictions,
+    save_predictions,
+)
+
+EVALUATION_BATCH = 32
+
+
+def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Data) -> Record:
+    """Score every sample; keep each prediction; pair with the reference's predictions.
+
+    The reference must have been evaluated first.  Data that cannot give an accuracy make a
+    skipped Record with the reason.
+    """
+    is_reference = candidate.digest == reference.digest
+    stage = "evaluate-reference" if is_reference else f"evaluate-{candidate.engine}-{candidate.options.precision}"
+    ctx.progress.stage("evaluate", f"{candidate.label}{' (reference)' if is_reference else ''}")
+    limit = ctx.request.effort.max_samples
+    conditions = _conditions(ctx, data)
+    key = stage_key("evaluate", ctx.environment, candidate.digest, reference.digest, conditions, limit)
+    saved = ctx.folder.finished(stage, key)
+    if saved is None:
+        record = _evaluate(ctx, candidate, data, conditions, None if is_reference else reference)
+        saved = ctx.folder.save(stage, key, {}, [record])
+    record = ctx.folder.records_of(saved)[0]
+    ctx.progress.done(record.reason or _summary(record))
+    return record
+
+
+def _conditions(ctx: Context, data: Data) -> dict[str, Any]:
+    reader = data.reader
+    return {
+        "data": data.name,
+        "synthetic": not data.real,
+        "samples": None if reader is None else _count(ctx, len(reader)),
+        "available": None if reader is None else len(reader),
+        "task": data.task.name if data.task else None,
+        "transform": None if data.transform is None else dict(data.transform.to_json()),
+        "weights": ctx.model.weights,
+        "identity": data.identity,
+    }
+
+
+def _count(ctx: Context, available: int) -> int:
+    limit = ctx.request.effort.max_samples
+    return available if limit is None else min(available, limit)
+
+
+def _evaluate(
+    ctx: Context, candidate: Candidate, data: Data, conditions: Mapping[str, Any], reference: Candidate | None
+) -> Record:
+    subject = candidate.subject(ctx.model.name)
+    common: dict[str, Any] = {"conditions": conditions, "environment": ctx.environment}
+    if data.not_evaluated or data.task is None:
+        return Record("evaluate", subject, status="skipped", reason=data.not_evaluated or "no task", **common)
+    total = conditions["samples"]
+    try:
+        with open_candidate(candidate) as session:
+            found = evaluate_session(
+                session,
+                data.samples(total),
+                data.task,
+                EVALUATION_BATCH,
+                lambda n: ctx.progress.advance(n, total),
+            )
+    except AssayError as error:
+        if reference is None:
+            raise  # without the reference there is nothing to judge accuracy by: the data or the task is wrong
+        return Record("evaluate", subject, status="failed", reason=error.message, **common)
+    if found.failures:
+        return _unscored(found, subject, reference is None, common)
+    raw = save_predictions(ctx.folder.path, f"predictions-{candidate.digest[:12]}", found.scored)
+    figures: dict[str, Figure] = dict(found.figures)
+    details: dict[str, Any] = {
+        "counts": found.counts(),
+        "primary": found.primary,
+        "higher_is_better": data.better,
+        "samples_sha256": found.samples_sha256,
+    }
+    if reference is None:
+        details["reference"] = True
+    else:
+        try:
+            paired = _paired(ctx, found, reference)
+        except AssayError as error:
+            return Record(
+                "evaluate", subject, status="failed", reason=error.message, raw=raw, details=details, **common
+            )
+        figures["accuracy.drop"] = paired.drop
+        details |= paired.to_json()
+    return Record("evaluate", subject, figures=figures, raw=raw, details=details, **common)
+
+
+def _unscored(found: Evaluation, subject: dict[str, Any], is_reference: bool, common: dict[str, Any]) -> Record:
+    """A figure over the survivors alone would mislead, so there is none."""
+    name, why = found.failures[0]
+    text = f"{found.failed} of {found.read} samples could not be scored; the first, {name}: {why}"
+    if is_reference:
+        raise BadInput(text, remedy="give data and labels that belong to this model, or leave --data out")
+    return Record("evaluate", subject, status="failed", reason=text, details={"counts": found.counts()}, **common)
+
+
+def _paired(ctx: Context, found: Evaluation, reference: Candidate) -> PairedResult:
+    path = ctx.folder.path / "samples" / f"predictions-{reference.digest[:12]}.jsonl.gz"
+    return compare_predictions(read_predictions(path), found.scored)
+
+
+def _summary(record: Record) -> str:
+    parts = []
+    for name in ("accuracy.top1", "metric"):
+        value = record.value(name)
+        if value is not None:
+            parts.append(f"{name} {value:.4f}")
+    counts = record.details.get("counts", {})
+    return f"{', '.join(parts) or 'done'} on {counts.get('scored', '?')} samples"

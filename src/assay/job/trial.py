@@ -1,0 +1,89 @@
+"""What runs in a child process of its own: building one engine file, measuring one candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from assay.core.artifact import Artifact
+from assay.core.engine import BuildOptions, Candidate, Session
+from assay.core.errors import AssayError, EngineFailed
+from assay.core.record import Figure
+from assay.core.tensors import Feed
+from assay.core.workload import Workload
+from assay.job.opening import engine, open_candidate
+from assay.measure.environment import moment
+from assay.measure.footprint import peak_rss
+from assay.measure.latency import Measurement, measure_latency
+from assay.measure.throughput import measure_throughput
+from assay.sources import SourceOptions, resolve_model
+
+Case = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How to get a PyTorch module again in another process."""
+
+    spec: str
+    options: SourceOptions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Workloads and, per batch size, the feeds they use."""
+
+    workloads: tuple[Workload, ...]
+    feeds: Mapping[int, Sequence[Feed]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial found, per (scenario, batch); ``refused`` says why a case gave nothing."""
+
+    measurements: Mapping[Case, Measurement]
+    refused: Mapping[Case, str]
+    peak_rss: Figure
+    parallelism: int
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_file(engine_name: str, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
+    """Build one engine file (see Engine.build)."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    return engine(engine_name).build(artifact, options, out_dir)
+
+
+def measure_candidate(candidate: Candidate, opening: Opening | None, trial: Trial) -> Measured:
+    """Open the candidate, press it with every workload, say what it took."""
+    candidate = with_module(candidate, opening) if opening else candidate
+    measurements: dict[Case, Measurement] = {}
+    refused: dict[Case, str] = {}
+    with open_candidate(candidate) as session:
+        for workload in trial.workloads:
+            case = (workload.scenario, workload.batch)
+            try:
+                measurements[case] = _press(session, trial.feeds[workload.batch], workload)
+            except AssayError as error:
+                refused[case] = error.message
+        return Measured(measurements, refused, peak_rss(), session.parallelism, moment())
+
+
+def _press(session: Session, feeds: Sequence[Feed], workload: Workload) -> Measurement:
+    if workload.scenario == "latency":
+        return measure_latency(session, feeds, workload)
+    return measure_throughput(session, feeds, workload)
+
+
+def with_module(candidate: Candidate, opening: Opening) -> Candidate:
+    """The candidate with its module rebuilt here; it must be the very same one."""
+    model = resolve_model(opening.spec, opening.options)
+    if model.artifact.sha256 != candidate.artifact.sha256:
+        raise EngineFailed(
+            f"{opening.spec} gave another model when it was made again (weights or code differ)",
+            remedy="make its construction deterministic, for example by seeding it",
+        )
+    artifact = replace(candidate.artifact, module=model.artifact.module)
+    return replace(candidate, artifact=artifact)
