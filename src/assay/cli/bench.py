@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from assay.cli.bench_load import BATCHES, load_options, loadgen_of, press_of, refuse_strangers
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
 from assay.cli.output import Output
 from assay.core.errors import BadInput
 
@@ -77,9 +77,7 @@ def _asked(values: dict[str, Any]) -> Bench:
     """Everything about the load is checked here, before any model is opened."""
     from assay.job.bench_one import Bench
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("bench takes one precision at a time", remedy="--precision fp32")
+    precision = one_precision(values["precision"], "bench")
     scenario = values["scenario"]
     refuse_strangers(values)
     if values["form"] == "torchpipe" and scenario != "clients":
@@ -93,7 +91,7 @@ def _asked(values: dict[str, Any]) -> Bench:
         data=values["data"],
         scenario=scenario,
         engine=values["engine_name"],
-        precision=wanted[0],
+        precision=precision,
         device=values["device"],
         threads=values["threads"],
         batches=_batches(values["batch"]),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import common, output_of, precisions
+from assay.cli.options import common, one_precision, output_of
 from assay.core.errors import BadInput, NotAvailable
 
 
@@ -29,15 +29,13 @@ def command(**values: Any) -> int:
     from assay.job.opening import engine
     from assay.job.single import file_model
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("build makes one engine file at a time", remedy="--precision fp32")
+    precision = one_precision(values["precision"], "build")
     found = engine(values["engine_name"])
     artifact = file_model(values["model"])
     if artifact.format not in found.reads:
         raise BadInput(f"{found.name} builds from {', '.join(found.reads)}; {values['model']} is {artifact.format}")
     device = values["device"] or _usual_device(found)
-    options = BuildOptions(wanted[0], device, values["batch"], _pairs(values["settings"]))
+    options = BuildOptions(precision, device, values["batch"], _pairs(values["settings"]))
     if values["print_command"]:
         line = _command_line(found, artifact, options, values)
         output.say(line)
@@ -46,9 +44,9 @@ def command(**values: Any) -> int:
     if values["out"] is None:
         raise BadInput("build needs a folder to build in", remedy="-o DIR")
     # A precision that lives in the file is the build's to refuse: it says which file it wants.
-    why = found.unavailable(device, wanted[0] if wanted[0] not in _IN_FILE else "fp32")
+    why = found.unavailable(device, precision if precision not in _IN_FILE else "fp32")
     if why:
-        raise NotAvailable(f"{found.name} {wanted[0]} on {device}: {why}")
+        raise NotAvailable(f"{found.name} {precision} on {device}: {why}")
     return _build(found.name, artifact, options, values["out"], output)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions, sizes, words
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of, sizes, words
 from assay.cli.output import Output
 from assay.core.errors import BadInput
 
@@ -36,14 +36,12 @@ def command(**values: Any) -> int:
     from assay.job.compare_two import Pair
     from assay.job.diagnose_two import Asked, diagnose_two
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("diagnose looks at one precision at a time", remedy="--precision bf16")
+    precision = one_precision(values["precision"], "diagnose")
     pair = Pair(
         reference=values["ref"],
         candidate=values["candidate"],
         engine=values["engine_name"],
-        precision=wanted[0],
+        precision=precision,
         device=values["device"],
         data=values["data"],
         batches=sizes(values["batch"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
 from assay.core.errors import BadInput
 from assay.core.units import format_rate
 
@@ -57,15 +57,13 @@ def command(**values: Any) -> int:
     from assay.job.evaluate_one import Evaluation, evaluate_one
     from assay.present.figures import format_figure
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("evaluate takes one precision at a time", remedy="--precision fp32")
+    precision = one_precision(values["precision"], "evaluate")
     asked = Evaluation(
         model=values["model"],
         data=values["data"],
         labels=values["labels"],
         engine=values["engine_name"],
-        precision=wanted[0],
+        precision=precision,
         device=values["device"],
         batch=values["batch"],
         limit=values["limit"],

@@ -158,6 +158,14 @@ def precisions(text: str | None) -> tuple[str, ...] | None:
     return names or None
 
 
+def one_precision(text: str, verb: str) -> str:
+    """The one precision ``verb`` works in.  Raises UnknownName, or BadInput for several."""
+    found = precisions(text)
+    if not found or len(found) != 1:
+        raise BadInput(f"{verb} works in one precision at a time, not {text!r}", remedy="--precision bf16")
+    return found[0]
+
+
 def sizes(text: str) -> tuple[int, ...]:
     """``"1,4,8"`` -> (1, 4, 8).  Raises BadInput."""
     try:

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
-from assay.core.errors import BadInput
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
 
 
 @click.command()
@@ -33,14 +32,12 @@ def command(**values: Any) -> int:
     from assay.cli.progress import progress_for
     from assay.job.predict_one import Prediction, predict_one
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("predict takes one precision at a time", remedy="--precision fp32")
+    precision = one_precision(values["precision"], "predict")
     asked = Prediction(
         model=values["model"],
         inputs=values["inputs"],
         engine=values["engine_name"],
-        precision=wanted[0],
+        precision=precision,
         device=values["device"],
         preprocess=values["preprocess"],
         out=values["out"],

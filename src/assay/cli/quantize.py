@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
 from assay.core.errors import BadInput
 from assay.core.units import format_bytes
 
@@ -63,9 +63,7 @@ def _asked(values: dict[str, Any]) -> Any:
     from assay.job.calibrating import Sets
     from assay.job.quantize_one import Quantize
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("quantize makes one precision at a time", remedy="--precision int8")
+    precision = one_precision(values["precision"], "quantize")
     sets = Sets(
         data=values["data"],
         calibration=values["calibration"],
@@ -78,7 +76,7 @@ def _asked(values: dict[str, Any]) -> Any:
     return Quantize(
         model=values["model"],
         out=values["out"],
-        precision=wanted[0],
+        precision=precision,
         method=values["method"],
         max_drop=fraction(values["max_drop"]),
         engine=values["engine_name"],

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, output_of, precisions, sizes
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of, sizes
 from assay.core.compare import Measures
-from assay.core.errors import BadInput
 
 
 @click.command()
@@ -35,14 +34,12 @@ def command(**values: Any) -> int:
     from assay.cli.progress import progress_for
     from assay.job.compare_two import Pair, compare_two
 
-    wanted = precisions(values["precision"])
-    if not wanted or len(wanted) != 1:
-        raise BadInput("verify compares one precision at a time", remedy="--precision bf16")
+    precision = one_precision(values["precision"], "verify")
     pair = Pair(
         reference=values["ref"],
         candidate=values["candidate"],
         engine=values["engine_name"],
-        precision=wanted[0],
+        precision=precision,
         device=values["device"],
         data=values["data"],
         batches=sizes(values["batch"]),
