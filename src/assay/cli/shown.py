@@ -15,7 +15,7 @@ def show_result(output: Output, result: RunResult) -> None:
     output.show(verdict_panel(result.verdict))
     for text in result.missing:
         output.say(f"not available here: {text}")
-    output.say(f"report:  {result.folder / 'report.md'}")
+    output.say(f"report:  {result.folder / 'report.html'}   (and report.md, report.csv)")
     if result.bundle:
         output.say(f"bundle:  {result.bundle}   (assay check {result.bundle})")
     output.warnings += list(result.warnings)

@@ -24,7 +24,11 @@ from assay.job.request import Objects, RunRequest
 
 @dataclass
 class Context:
-    """One run in progress.  ``missing`` collects what was asked for by name and is not here (exit code 3)."""
+    """One run in progress.
+
+    ``missing`` collects what was asked for by name and is not here (exit code 3); ``reference`` is the
+    label of the run's reference, which speed-ups are over.
+    """
 
     request: RunRequest
     objects: Objects
@@ -36,6 +40,7 @@ class Context:
     started_s: float = field(default_factory=clock.now)
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    reference: str = ""
 
     def batches(self, signature: Signature) -> tuple[int, ...]:
         """The batch sizes to measure: those asked for, or the one a static model accepts."""

@@ -98,6 +98,7 @@ def _run(ctx: Context) -> RunResult:
     exported = export(ctx)
     data = open_data(ctx.request, ctx.objects, ctx.model, exported.signature)
     reference = reference_candidate(ctx.model, exported.onnx, exported.signature, ctx.device_name)
+    ctx.reference = reference.label
     candidates = build(ctx, exported)
     for candidate in candidates:
         if _has_time(ctx, candidate, "verify"):

@@ -83,7 +83,7 @@ class Accuracy:
 @dataclass(frozen=True)
 class Numeric:
     """The worst class any verification of this candidate found, and its figures; ``name`` None: not checked.
-    ``reference`` is what it was compared with, such as ``torch fp32``."""
+    ``reference`` is the run's reference, which speed-ups are over, such as ``torch fp32``."""
 
     name: str | None = None
     relative_rms: Figure | None = None
@@ -305,7 +305,7 @@ def numeric_of(candidate: str | None, records: Sequence[Record], batch: int | No
     if not all(isinstance(r.details.get("class"), str) for r in done):
         return Numeric(reason="the verification gives no class", records=ids)
     worst = max(done, key=lambda r: (_badness(r.details["class"]), r.value("numeric.relative_rms") or 0.0))
-    reference = worst.conditions.get("reference")
+    reference = worst.conditions.get("run_reference") or worst.conditions.get("reference")
     return Numeric(worst.details["class"], worst.figures.get("numeric.relative_rms"), reference=reference, records=ids)
 
 

@@ -35,6 +35,7 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
         conditions = {
             "reference": f"{reference.engine} {reference.options.precision}",
             "reference_candidate": reference.digest,
+            "run_reference": ctx.reference,
             "batches": list(batches),
             "samples": len(rows),
             "samples_sha256": digest(rows),
