@@ -7,18 +7,23 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of, sizes, words
+from assay.cli.options import (
+    SourceArguments,
+    common,
+    model_options,
+    one_precision,
+    output_of,
+    pair_options,
+    sizes,
+    words,
+)
 from assay.cli.output import Output
 from assay.core.errors import BadInput
 
 
 @click.command()
-@click.argument("ref")
-@click.argument("candidate")
+@pair_options
 @click.option("--data", metavar="DATA", help="Look at these samples; without: seeded inputs from the signature.")
-@click.option("--engine", "engine_name", help="Run CANDIDATE on this engine; default: the one its file is for.")
-@click.option("--precision", default="fp32", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
 @click.option("--batch", default="4", show_default=True, metavar="N")
 @click.option("--samples", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option(

@@ -57,6 +57,18 @@ def model_options(function: F) -> F:
     return _apply(function, options)
 
 
+def pair_options(function: F) -> F:
+    """REF and CANDIDATE, and what CANDIDATE runs on: for the verbs that compare two models."""
+    options = [
+        click.argument("ref"),
+        click.argument("candidate"),
+        click.option("--engine", "engine_name", help="Run CANDIDATE on this engine; default: the one its file is for."),
+        click.option("--precision", default="fp32", show_default=True),
+        click.option("--device", default="cpu", show_default=True),
+    ]
+    return _apply(function, options)
+
+
 def export_options(function: F) -> F:
     """How ONNX is made."""
     options = [

@@ -7,17 +7,13 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of, sizes
+from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of, pair_options, sizes
 from assay.core.compare import Measures
 
 
 @click.command()
-@click.argument("ref")
-@click.argument("candidate")
+@pair_options
 @click.option("--data", metavar="DATA", help="Compare on these samples; without: seeded inputs from the signature.")
-@click.option("--engine", "engine_name", help="Run CANDIDATE on this engine; default: the one its file is for.")
-@click.option("--precision", default="fp32", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
 @click.option("--batch", "--batches", "batch", default="1,2,8", show_default=True, metavar="N,…")
 @click.option("--samples", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option(
