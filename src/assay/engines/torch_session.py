@@ -27,6 +27,7 @@ from assay.core.engine import Attestation, OpenOptions
 from assay.core.errors import BadInput, EngineFailed
 from assay.core.tensors import DTYPES, Array, Feed, Signature, is_float
 from assay.engines.base import PooledSession, failed, parse_device, refuse_streams, try_feeds
+from assay.engines.openmp import release_idle_team
 from assay.engines.torch_attest import attest_call
 
 MEMORY_FORMAT = "memory_format"
@@ -79,6 +80,7 @@ def prepare(name: str, module: Any, signature: Signature, options: OpenOptions) 
     PROCESS.enter(options.threads, options.precision == "tf32")
     try:
         ready = _prepared(module, options)
+        release_idle_team()
         workers = [Worker() for _ in range(options.instances)]
     except BaseException as error:
         PROCESS.leave()
