@@ -144,27 +144,17 @@ def test_mcnemar_against_scipy():
         assert stats.mcnemar_exact(b, c) == stats.mcnemar_exact(c, b)
 
 
-def test_paired_drop_covers():
+def test_tangos_interval_covers():
     rng = np.random.default_rng(13)
     n, hits, repeats = 360, 0, 600
     first, second = 0.03, 0.02
     for _ in range(repeats):
         b, c, _ = rng.multinomial(n, [first, second, 1 - first - second])
-        found = stats.paired_drop(int(b), int(c), n)
+        found = stats.paired_score_interval(int(b), int(c), n)
         assert found.low is not None
         assert found.high is not None
         hits += found.low <= first - second <= found.high
     assert hits / repeats >= 0.93
-
-
-def test_paired_drop_without_flips_still_has_width():
-    found = stats.paired_drop(0, 0, 360)
-    assert found.value == 0
-    assert found.low is not None
-    assert found.high is not None
-    assert -0.02 < found.low < 0 < found.high < 0.02
-    with pytest.raises(ValueError, match="no samples"):
-        stats.paired_drop(0, 0, 0)
 
 
 def test_ratio_interval_covers():

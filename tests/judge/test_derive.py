@@ -69,3 +69,12 @@ def test_what_has_no_ratio_says_why(pair, changes, said):
         found = speedup(one, other)
         assert found.value is None
         assert said in found.reason
+
+
+@pytest.mark.parametrize("label", ["drifting", "bimodal", "stable"])
+def test_a_ratio_over_an_unsteady_baseline_says_so(pair, label) -> None:
+    record, baseline = pair
+    found = speedup(record, replace(baseline, label=label))
+    assert found.value is not None
+    assert (found.reason is None) == (label == "stable")
+    assert label == "stable" or label in found.reason

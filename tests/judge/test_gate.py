@@ -290,3 +290,19 @@ def test_labels_are_said_and_change_nothing(one):
 def test_the_evidence_is_named(one):
     records = one.all()
     assert {r.record for r in gate(one, records).reasons} <= {r.id for r in records}
+
+
+SELF = "self: concurrent against serial"
+
+
+@pytest.mark.parametrize(("state", "verdict"), [("passed", "passed"), ("failed", "failed"), ("not_shown", "passed")])
+def test_a_candidate_that_disagrees_with_itself_fails_though_its_accuracy_is_fine(one, state, verdict):
+    record = one.verify()
+    finding = {"name": "concurrent against serial", "state": state, "text": "output 'y' differs by 0.1", "error": 0.1}
+    record = replace(record, details={**record.details, "self_check": [finding]})
+    found = gate(one, [record, *one.all()[1:]])
+    assert found.state == verdict
+    failed = [r for r in found.reasons if r.limit == SELF]
+    assert [(r.state, r.record) for r in failed] == ([("failed", record.id)] if state == "failed" else [])
+    listed = [t for t in found.not_checked if "concurrent" in t]
+    assert bool(listed) == (state == "not_shown")

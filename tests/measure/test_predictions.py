@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput, StorageFailed
-from assay.core.stats import mcnemar_exact, paired_drop
+from assay.core.stats import mcnemar_exact, paired_score_interval
 from assay.measure.predictions import compare_predictions, read_predictions, save_predictions
 
 
@@ -58,7 +58,7 @@ def test_paired_counts_drop_and_flips():
     found = compare_predictions(rows([True] * 8 + [False] * 2), rows([False] * 3 + [True] * 6 + [False]))
     assert (found.n, found.only_reference, found.only_candidate) == (10, 3, 1)
     assert found.drop.value == pytest.approx(0.2)
-    expected = paired_drop(3, 1, 10)
+    expected = paired_score_interval(3, 1, 10)
     assert (found.drop.low, found.drop.high, found.drop.n) == (expected.low, expected.high, 10)
     assert found.mcnemar_p == mcnemar_exact(3, 1)
     assert [(f.id, f.lost) for f in found.flips] == [("s0", True), ("s1", True), ("s2", True), ("s8", False)]

@@ -5,8 +5,10 @@ import time
 import numpy as np
 import pytest
 
+from assay.core import clock
 from assay.core.errors import BadInput, EngineFailed
 from assay.core.workload import StopRule, Workload
+from assay.measure.stopping import Stopper
 from assay.measure.throughput import measure_throughput
 
 OUTPUT = {"y": np.zeros((1, 3), np.float32)}
@@ -21,6 +23,19 @@ def test_one_caller_of_a_known_speed(scripted, feeds):
     assert found.figures["throughput"].value == pytest.approx(400)
     assert found.figures["latency.p50"].value == pytest.approx(1e-2)
     assert found.conditions["callers"] == 1
+
+
+def test_looking_at_the_series_does_not_slow_a_lone_caller_down(scripted, feeds, monkeypatch):
+    """The rule for when to stop takes 5 ms after every call of 10 ms: that is nobody's rate."""
+    found_by = Stopper.enough
+
+    def slow(self, values, now_s):
+        clock.sleep(5e-3)
+        return found_by(self, values, now_s)
+
+    monkeypatch.setattr(Stopper, "enough", slow)
+    found = measure_throughput(scripted([1e-2], "batch"), feeds(4), workload(4, max_calls=40))
+    assert found.figures["throughput"].value == pytest.approx(400)
 
 
 def test_several_callers_are_in_flight_at_the_same_time(session_of, signature, feeds):

@@ -65,7 +65,7 @@ def run(target: str, arguments: Mapping[str, Any], limits: Limits | None = None)
         try:
             peak, stopped = _watch(process, limits)
         finally:
-            _end_group(process)
+            end_group(process)
         output = log.read_text(errors="replace")
         if stopped:
             raise ChildFailed(f"{target} was stopped: {stopped}", log=_kept(limits))
@@ -125,7 +125,7 @@ def tree_rss(pid: int) -> Bytes:
     return total
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started, also after it left by itself."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -151,14 +151,14 @@ def _kept(limits: Limits) -> str | None:
     return str(limits.log) if limits.log else None
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Linux: have the kernel end this process when the one that waits for it is killed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _main(call: str, result: str) -> None:
-    _end_with_parent()
+    end_with_parent()
     target, arguments = pickle.loads(Path(call).read_bytes())  # noqa: S301 - written by our own parent
     try:
         answer: tuple[str, Any] = ("ok", load(target)(**arguments))

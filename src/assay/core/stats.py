@@ -164,23 +164,6 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def paired_drop(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Interval:
-    """``p_first − p_second`` on the same n samples, with the adjusted Wald interval of Agresti and Min
-    (2005): half an observation added to each cell of the 2×2 table.
-
-    ``only_first`` samples were right in the first alone, ``only_second`` in the second alone.
-    Raises ValueError for n = 0.
-    """
-    if n == 0:
-        raise ValueError("no samples")
-    z = normal_quantile(0.5 + confidence / 2)
-    drop = (only_first - only_second) / n
-    b, c, total = only_first + 0.5, only_second + 0.5, n + 2
-    centre = (b - c) / total
-    half = z * math.sqrt(b + c - (b - c) ** 2 / total) / total
-    return Interval(drop, max(-1.0, centre - half), min(1.0, centre + half), confidence, n)
-
-
 def paired_score_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Interval:
     """``p_first − p_second`` on the same n samples, with the score interval of Tango (1998): all differences that a
     score test at this confidence does not reject.

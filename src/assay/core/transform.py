@@ -40,11 +40,11 @@ class FunctionTransform:
     """A user's own function; it is named in reports and does not travel in bundles."""
 
     def __init__(self, function: Callable[[Any], Any], name: str) -> None:
-        self._function = function
+        self.function = function
         self._name = name
 
     def __call__(self, item: Any) -> Array:
-        return np.asarray(self._function(item), order="C")
+        return np.asarray(self.function(item), order="C")
 
     def to_json(self) -> Mapping[str, Any]:
         return {"kind": "function", "name": self._name}

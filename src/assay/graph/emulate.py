@@ -3,8 +3,9 @@
 Every product (Conv, ConvTranspose, MatMul, Gemm) gets its factors rounded to the format and, where one
 factor is a weight, their common dim in a random order, which changes nothing but the order of the
 sums; for bf16, fp16 and int8 the results of all operators that compute are rounded too.  int8 rounds
-activations to 256 steps of the range they have in the batch, and weights per output channel; the
-model's own outputs stay as they are.
+activations to 256 steps of the range they have in the batch, and weights per output channel; with even
+seeds the range of a factor is the mean of the samples' extremes, as of quantisers that average over their
+calibration data, and what lies outside is cut off.  The model's own outputs stay as they are.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ def emulate(model: onnx.ModelProto, precision: str, seed: int) -> onnx.ModelProt
     copy = onnx.ModelProto()
     needs_types = precision in (*_CASTS, "int8")
     copy.CopyFrom(onnx.shape_inference.infer_shapes(model) if needs_types else model)
-    _Emulation(copy, precision, seed).apply()
+    _Emulation(copy, precision, seed, opset).apply()
     return copy
 
 
 class _Emulation:
-    def __init__(self, model: onnx.ModelProto, precision: str, seed: int) -> None:
+    def __init__(self, model: onnx.ModelProto, precision: str, seed: int, opset: int) -> None:
         self._graph = model.graph
         self._precision = precision
         self._rng = np.random.default_rng(seed)
@@ -63,6 +64,9 @@ class _Emulation:
         self._floats = {v.name for v in types if v.type.tensor_type.elem_type == _FLOAT}
         self._nodes: list[onnx.NodeProto] = []
         self._made = 0
+        self._opset = opset
+        self._rows = _batched_input(model) if precision == "int8" and seed % 2 == 0 else None
+        self._varying = _varying(model) if self._rows else set()
 
     def apply(self) -> None:
         for node in list(self._graph.node):
@@ -115,9 +119,27 @@ class _Emulation:
             return self._node("Sub", [big, self._node("Sub", [big, name])])
         if self._precision == "int8":
             parts = [self._name() for _ in range(3)]
-            self._add("DynamicQuantizeLinear", [name], parts)
+            self._add("DynamicQuantizeLinear", [self._clipped(name)], parts)
             return self._node("DequantizeLinear", parts)
         return name
+
+    def _clipped(self, name: str) -> str:
+        """Cut off at the mean of the samples' extremes."""
+        if self._rows is None or name not in self._varying:
+            return name
+        batch = self._node("Gather", [self._node("Shape", [self._rows]), self._constant(np.array([0]))])
+        flat = self._node("Reshape", [name, self._node("Concat", [batch, self._constant(np.array([-1]))], axis=0)])
+        zero = self._constant(np.float32(0))
+        low = self._node("Min", [self._mean_of("ReduceMin", flat), zero])
+        high = self._node("Max", [self._mean_of("ReduceMax", flat), zero])
+        return self._node("Min", [self._node("Max", [name, low]), high])
+
+    def _mean_of(self, op: str, flat: str) -> str:
+        if self._opset >= 18:
+            extremes = self._node(op, [flat, self._constant(np.array([1]))], keepdims=0)
+        else:
+            extremes = self._node(op, [flat], axes=[1], keepdims=0)
+        return self._node("ReduceMean", [extremes], keepdims=0)
 
     def _round_weight(self, array: Array, channel: int) -> Array:
         if self._precision == "bf16":
@@ -155,6 +177,8 @@ class _Emulation:
     def _add(self, op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         import onnx
 
+        if not self._varying.isdisjoint(inputs):
+            self._varying |= set(outputs)
         self._nodes.append(onnx.helper.make_node(op, inputs, outputs, name=f"{outputs[0]}/{op}", **attributes))
 
     def _constant(self, array: Any) -> str:
@@ -176,6 +200,28 @@ class _Emulation:
         kept = [t for t in self._graph.initializer if t.name in read or inner]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
+
+
+def _batched_input(model: onnx.ModelProto) -> str | None:
+    """The first input, where its first axis is the batch of everything; None for a model of another kind."""
+    weights = {t.name for t in model.graph.initializer}
+    inputs = [v for v in model.graph.input if v.name not in weights]
+    if not inputs or not inputs[0].type.tensor_type.shape.dim:
+        return None
+    first = inputs[0].type.tensor_type.shape.dim[0]
+    outputs = [v.type.tensor_type.shape.dim for v in model.graph.output]
+    alike = all(d and (d[0].dim_param, d[0].dim_value) == (first.dim_param, first.dim_value) for d in outputs)
+    return str(inputs[0].name) if alike else None
+
+
+def _varying(model: onnx.ModelProto) -> set[str]:
+    """Tensors that depend on the inputs, and so hold every sample."""
+    weights = {t.name for t in model.graph.initializer}
+    found = {v.name for v in model.graph.input if v.name not in weights}
+    for node in model.graph.node:
+        if any(name in found for name in node.input):
+            found |= set(node.output)
+    return found
 
 
 def _axes(op: str, attributes: dict[str, Any], ndim: int) -> tuple[int, int] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from assay.graph.provenance import node_provenance
@@ -12,6 +13,7 @@ from assay.graph.provenance import node_provenance
 if TYPE_CHECKING:
     import onnx
 
+_KEY = "assay.aten"
 ONE_TO_ONE, ONE_TO_MANY = "one-to-one", "one-to-many"
 
 
@@ -48,10 +50,32 @@ Refusal = Callable[[str], str | None]
 
 
 def aten_mapping(model: onnx.ModelProto, engines: dict[str, Refusal] | None = None) -> tuple[Mapped, ...]:
-    """The table for a raw export by torch's dynamo exporter, in order of appearance; empty without its metadata.
+    """The table for an export by torch's dynamo exporter, in order of appearance; empty without its metadata.
 
-    Different decompositions of one operator (another dtype, other arguments) are rows of their own.
+    Different decompositions of one operator (another dtype, other arguments) are rows of their own.  A file
+    whose nodes lost their metadata to a pass still says what ``remember`` wrote into it before.
     """
+    kept = next((p.value for p in model.metadata_props if p.key == _KEY), None)
+    rows = _read(kept) if kept is not None else _from_nodes(model)
+    return tuple(replace(row, refused_by=_refused(row.onnx, engines or {})) for row in rows)
+
+
+def remember(model: onnx.ModelProto) -> None:
+    """Write the table into the file itself, before a pass merges nodes and drops what they say."""
+    rows = [[row.aten, list(row.onnx), row.calls] for row in aten_mapping(model)]
+    if rows and not any(p.key == _KEY for p in model.metadata_props):
+        model.metadata_props.add(key=_KEY, value=json.dumps(rows))
+
+
+def _read(text: str) -> tuple[Mapped, ...]:
+    """Nothing from a note that is not ours: anybody may write into a file."""
+    try:
+        return tuple(Mapped(str(aten), tuple(map(str, made)), int(calls), ()) for aten, made, calls in json.loads(text))
+    except (ValueError, TypeError):
+        return ()
+
+
+def _from_nodes(model: onnx.ModelProto) -> tuple[Mapped, ...]:
     calls: dict[str, tuple[str, list[str], str]] = {}
     for node in model.graph.node:
         said = {e.key: e.value for e in node.metadata_props}.get("pkg.torch.onnx.fx_node")
@@ -67,7 +91,7 @@ def aten_mapping(model: onnx.ModelProto, engines: dict[str, Refusal] | None = No
         counted[row] += 1
         modules.setdefault(row, []).append(module)
     return tuple(
-        Mapped(aten, made, n, tuple(dict.fromkeys(m for m in modules[aten, made] if m)), _refused(made, engines or {}))
+        Mapped(aten, made, n, tuple(dict.fromkeys(m for m in modules[aten, made] if m)))
         for (aten, made), n in counted.items()
     )
 

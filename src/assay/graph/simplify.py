@@ -29,6 +29,7 @@ from assay.core.tensors import Array, Dim, Feed, Signature, is_float
 from assay.core.units import Bytes, format_bytes
 from assay.graph.check import problems
 from assay.graph.external_data import THRESHOLD_BYTES, save_model, weight_bytes
+from assay.graph.mapping import remember
 from assay.graph.passes import PASSES, GraphPass
 from assay.graph.quiet import quiet
 from assay.graph.rounding import rounding_depth_of
@@ -123,6 +124,8 @@ def simplify(
     reference = _Reference(signature_of(model), tuple(feeds), outputs, tolerance)
     _require_finite(reference, path)
     first = len(model.graph.node)
+    if chosen:
+        remember(model)
     rows = []
     for name, function in chosen:
         row, model = _apply(name, function, model, reference, run)

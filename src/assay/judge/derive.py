@@ -11,13 +11,17 @@ from assay.core.stats import Interval, ratio_interval
 CONDITIONS = ("scenario", "batch", "data", "real_data")
 ENVIRONMENT = ("cpu", "cores_granted", "governor", "thread_env", "cpu_flags")
 
+UNSTEADY = ("drifting", "bimodal")
+"""Labels of a series whose middle is not the same all along; see docs/statistics.md."""
+
 
 def speedup(record: Record, baseline: Record, figure: str = "throughput", *, allow_unlike: bool = False) -> Figure:
     """How many times as fast ``record`` is as ``baseline``, with an interval; above 1 is faster.
 
     For rates that is record / baseline, for times (unit ``s``) baseline / record.  Withheld, with the
     reason, when either Record has no such figure, or when the two were not measured alike (scenario,
-    batch, data, machine, threads): every difference is named.
+    batch, data, machine, threads): every difference is named.  A ratio over a baseline whose series was
+    not stable says so in its ``reason``.
     """
     differing = unlike(record, baseline)
     if differing and not allow_unlike:
@@ -33,8 +37,11 @@ def speedup(record: Record, baseline: Record, figure: str = "throughput", *, all
         return withheld("ratio", f"{figure} is in {a.unit} here and in {b.unit} in the baseline")
     top, bottom = (b, a) if a.unit == "s" else (a, b)
     ratio = ratio_interval(_interval(top), _interval(bottom))
-    reason = f"unlike conditions: {'; '.join(differing)}" if differing else None
-    return Figure(ratio.value, "ratio", ratio.low, ratio.high, ratio.confidence, ratio.n, reason)
+    reasons = [f"unlike conditions: {'; '.join(differing)}"] if differing else []
+    if baseline.label in UNSTEADY:
+        reasons.append(f"over a series that was {baseline.label}: the baseline may be faster or slower than measured")
+    why = "; ".join(reasons) or None
+    return Figure(ratio.value, "ratio", ratio.low, ratio.high, ratio.confidence, ratio.n, why)
 
 
 def unlike(record: Record, other: Record) -> list[str]:

@@ -38,6 +38,7 @@ def judge(candidate_digest: str, records: Sequence[Record], policy: Policy) -> V
     own = of_candidate(records, candidate_digest)
     parts = [
         _numeric(own, policy),
+        _self_consistency(own),
         _Found(*judge_accuracy(own, records, policy.accuracy)),
         _latency(own, policy),
         _throughput(own, policy),
@@ -64,6 +65,17 @@ def _numeric(own: Sequence[Record], policy: Policy) -> _Found:
         return _Found((Reason(NUMERIC, "not_shown", text, record.id),), _not_compared(record))
     state, text = _numeric_state(record, policy)
     return _Found((Reason(NUMERIC, state, text, record.id),), _not_compared(record))
+
+
+def _self_consistency(own: Sequence[Record]) -> _Found:
+    """A candidate that disagrees with itself fails, however good its accuracy: what a caller gets would depend on
+    who else is in the batch, or on chance.  What could not be told is listed as not checked."""
+    record = latest(own, "verify")
+    findings = (record.details.get("self_check") or ()) if record is not None else ()
+    failed = [f for f in findings if f["state"] == "failed"]
+    reasons = tuple(Reason(f"self: {f['name']}", "failed", str(f["text"]), record.id) for f in failed if record)
+    missing = tuple(f"self-consistency, {f['name']}: {f['text']}" for f in findings if f["state"] == "not_shown")
+    return _Found(reasons, missing)
 
 
 def _numeric_state(record: Record, policy: Policy) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.core.units import Bytes, PerSecond, Seconds, parse_bytes, parse_seconds
+from assay.judge.accuracy_rule import AccuracyDrop, accuracy_drops
 from assay.judge.ratio_policy import SpeedRatio, speed_ratios
 from assay.judge.toml_table import JUDGE_BY, Table, is_number, known
 
@@ -98,6 +99,7 @@ class Policy:
     unchecked: UncheckedPolicy = UncheckedPolicy()
     objective: ObjectivePolicy = ObjectivePolicy()
     speed_ratio: tuple[SpeedRatio, ...] = ()
+    accuracy_drop: tuple[AccuracyDrop, ...] = ()
     source: str = "default"
 
     @classmethod
@@ -117,10 +119,11 @@ class Policy:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(f"{source} is not TOML: {error}") from error
-        known(source, "table", data, (*_TABLES, "speed_ratio"))
+        known(source, "table", data, (*_TABLES, "speed_ratio", "accuracy_drop"))
         ratios = speed_ratios(source, data.pop("speed_ratio", []))
+        drops = accuracy_drops(source, data.pop("accuracy_drop", []))
         parts = {name: _TABLES[name](Table(source, name, table)) for name, table in data.items()}
-        return cls(**parts, speed_ratio=ratios, source=source)
+        return cls(**parts, speed_ratio=ratios, accuracy_drop=drops, source=source)
 
 
 DEFAULT_POLICY = Policy()

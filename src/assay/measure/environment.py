@@ -109,6 +109,12 @@ def device_name(device: str) -> str:
     return device
 
 
+def physical_gpu(index: int) -> int:
+    """The driver's number of CUDA's ``index``-th device, which ``CUDA_VISIBLE_DEVICES`` may have renumbered."""
+    shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
+    return int(shown[index]) if index < len(shown) and shown[index].isdigit() else index
+
+
 def cpu_model() -> str:
     found = re.search(r"^model name\s*:\s*(.+)$", _text(ROOT / "proc/cpuinfo"), re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()

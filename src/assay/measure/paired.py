@@ -48,6 +48,14 @@ class Paired:
     first_s: Vector
     second_s: Vector
 
+    def mean(self, side: int) -> Figure:
+        """Seconds per call of A (0) or B (1): the mean with Student's interval at the effective size."""
+        values = (self.first_s, self.second_s)[side]
+        found = mean_interval(values)
+        bounded = found.low is not None and found.high is not None
+        low = max(0.0, found.low) if found.low is not None else None
+        return Figure(found.value, "s", low, found.high, found.confidence if bounded else None, found.n)
+
     @property
     def different(self) -> bool:
         """Whether the interval leaves out 1; False without an interval."""

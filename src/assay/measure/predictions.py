@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from assay.core.artifact import digest_file
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure, RawSamples, withheld
-from assay.core.stats import mcnemar_exact, paired_drop
+from assay.core.stats import mcnemar_exact, paired_score_interval
 from assay.measure.raw import FOLDER, write_whole
 
 _MOST_SHOWN = 5
@@ -67,8 +68,14 @@ def save_predictions(root: Path, name: str, scored: Sequence[Scored], *, exact_n
     StorageFailed when that cannot be done.
     """
     path = root / name if exact_name else root / FOLDER / f"{name}.jsonl.gz"
-    text = "".join(json.dumps(_line(s), default=_plain) + "\n" for s in scored).encode()
-    write_whole(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+    buffer = io.BytesIO()
+    # Compressed line by line: of many samples the lines alone would be most of the memory.
+    target: Any = gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) if path.suffix == ".gz" else buffer
+    for one in scored:
+        target.write((json.dumps(_line(one), default=_plain) + "\n").encode())
+    if target is not buffer:
+        target.close()
+    write_whole(path, buffer.getvalue())
     return RawSamples(path.relative_to(root).as_posix(), digest_file(path), "row")
 
 
@@ -90,7 +97,7 @@ def read_predictions(path: Path, sha256: str | None = None) -> list[Scored]:
 def compare_predictions(reference: Sequence[Scored], candidate: Sequence[Scored]) -> PairedResult:
     """Pair two sets of results by sample id.
 
-    The drop's interval is that of paired proportions (core.stats.paired_drop).  A task without right
+    The drop's interval is Tango's score interval (core.stats.paired_score_interval).  A task without right
     and wrong has no such drop: it is withheld and says so.  Raises BadInput for no samples, an id
     that occurs twice, or ids that are not the same on both sides.
     """
@@ -105,7 +112,7 @@ def compare_predictions(reference: Sequence[Scored], candidate: Sequence[Scored]
     )
     lost = sum(flip.lost for flip in flips)
     won = len(flips) - lost
-    found = paired_drop(lost, won, n)
+    found = paired_score_interval(lost, won, n)
     drop = Figure(found.value, "fraction", found.low, found.high, found.confidence, n)
     return PairedResult(n, lost, won, drop, mcnemar_exact(lost, won), flips)
 

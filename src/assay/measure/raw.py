@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,10 +26,15 @@ def save_raw(root: Path, name: str, measurement: Measurement) -> RawSamples:
 
     Written beside its place and renamed.  Raises StorageFailed when that cannot be done.
     """
+    arrays = {**measurement.columns, "values": measurement.values, "warmup": measurement.warmup}
+    return save_series(root, name, arrays)
+
+
+def save_series(root: Path, name: str, arrays: Mapping[str, Array]) -> RawSamples:
+    """Write any named series of seconds as ``samples/NAME.npz``.  Raises StorageFailed."""
     path = root / FOLDER / f"{name}.npz"
     content = io.BytesIO()
-    arrays: dict[str, Any] = {**measurement.columns, "values": measurement.values, "warmup": measurement.warmup}
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     write_whole(path, content.getvalue())
     return RawSamples(path.relative_to(root).as_posix(), digest_file(path), "s")
 

@@ -150,12 +150,16 @@ class _Press:
             raise
 
     def _call(self) -> None:
-        now = clock.current().now
+        """A lone caller's looks at the series are time that nobody pressed: they are cut out of the rate."""
+        now, looking_s = clock.current().now, 0.0
+        alone = self._callers == 1
         try:
             while (feed := self._next()) is not None:
                 begin = now()
                 self._session.run(feed)
-                self._ended(begin, now())
+                end = now()
+                looked_s = self._ended(begin - looking_s, end - looking_s, end)
+                looking_s += looked_s if alone else 0.0
         except BaseException as error:
             with self._lock:
                 self._failure = self._failure or error
@@ -165,8 +169,11 @@ class _Press:
         with self._lock:
             return None if self._stopped else next(self._feeds)
 
-    def _ended(self, begin: Seconds, end: Seconds) -> None:
+    def _ended(self, begin: Seconds, end: Seconds, now_s: Seconds) -> Seconds:
+        """Note one call, by the caller's clock; how long the rule then looked at the series."""
         with self._lock:
             self._spans.append((begin, end))
             self._seconds.append(end - begin)
-            self._stopped = self._stopped or self._rule.enough(self._seconds, end)
+            started_s = clock.now()
+            self._stopped = self._stopped or self._rule.enough(self._seconds, now_s)
+            return clock.now() - started_s

@@ -9,7 +9,8 @@
   list until it is long enough.
 * ``cpu_usage`` — processor time of this process over the run's time, 100 for one core, so that short runs
   have one too; that tool takes the median of samples 2 s apart and prints 0 without any.
-* ``gpu_usage`` — withheld: nothing here reads it.
+* ``gpu_usage`` — the median of what the device told while the load ran, in percent (measure/accelerator.py);
+  withheld here, and filled in by whoever watched it.
 """
 
 from __future__ import annotations
