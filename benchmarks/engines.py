@@ -1,11 +1,12 @@
 """What a Session costs over the bare library call, and whether it copies its input.
 
-    python benchmarks/engines.py [--repeats 40] [--json FILE]
+    python benchmarks/engines.py [--repeats 400] [--json FILE]
 
 (a) Overhead: ``Session.run`` against ``InferenceSession.run`` (onnxruntime) and
     ``infer(share_inputs=True, share_outputs=True)`` (openvino) at batch 1, a small model with one
     input and outputs of at most 4 KB, one thread.  Both run in short blocks that take turns; the
-    fastest tenth of the blocks counts, since other processes only ever slow this down.
+    fastest tenth of the blocks counts, since other processes only ever slow this down; the quartiles of the
+    differences between neighbouring blocks are printed beside it, and far apart they mean a busy machine.
     To reach: under 30 µs.
 (b) Peak memory: one call with a 256 MB input in a process of its own, through the session and
     bare.  To reach: the session's peak is at most 5 % above the bare call's.
@@ -37,7 +38,7 @@ from assay.engines.openvino import OpenVinoEngine
 
 LIMIT_OVERHEAD_S = 30e-6
 LIMIT_MEMORY = 0.05
-CALLS = 50
+CALLS = 10
 LARGE = (64, 1024, 1024)  # float32: 256 MiB
 ENGINES = {"onnxruntime": OnnxRuntimeEngine, "openvino": OpenVinoEngine}
 
@@ -91,8 +92,11 @@ def overhead(engine: str, path: Path, repeats: int) -> dict[str, float]:
                 for _ in range(CALLS):
                     call(feed)
                 times[name].append((time.perf_counter() - started) / CALLS)
-    fast = {name: statistics.quantiles(values[2:], n=10)[0] for name, values in times.items()}
-    return {**fast, "overhead": fast["session"] - fast["bare"]}
+    kept = {name: values[2:] for name, values in times.items()}
+    fast = {name: statistics.quantiles(values, n=10)[0] for name, values in kept.items()}
+    pairs = statistics.quantiles([s - b for s, b in zip(kept["session"], kept["bare"], strict=True)], n=4)
+    spread = {"paired_low": pairs[0], "paired_median": pairs[1], "paired_high": pairs[2]}
+    return {**fast, "overhead": fast["session"] - fast["bare"], **spread}
 
 
 def peak_of_one_call(engine: str, path: str, through_session: bool) -> int:
@@ -121,7 +125,7 @@ def memory(engine: str, path: Path) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Session overhead and memory over the bare library call.")
-    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=400)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     found: dict[str, Any] = {}
@@ -135,7 +139,8 @@ def main() -> int:
             cost, above = row["overhead"], row["memory"]
             print(
                 f"{engine:<12} bare {1e6 * cost['bare']:6.1f} µs, session {1e6 * cost['session']:6.1f} µs: "
-                f"{1e6 * cost['overhead']:+.1f} µs (limit {1e6 * LIMIT_OVERHEAD_S:.0f})"
+                f"{1e6 * cost['overhead']:+.1f} µs (limit {1e6 * LIMIT_OVERHEAD_S:.0f}); neighbouring blocks "
+                + "/".join(f"{1e6 * cost[f'paired_{n}']:+.1f}" for n in ("low", "median", "high"))
             )
             bare_mib, session_mib = above["bare"] / 2**20, above["session"] / 2**20
             print(

@@ -157,3 +157,16 @@ def test_aipp_normalises_like_the_transform() -> None:
     for wrong in ({"kind": "none"}, {"kind": "image", "size": [1, 1], "mean": [0.5, 0.5], "std": [1, 1]}):
         with pytest.raises(BadInput, match="AIPP"):
             aipp_config(wrong)
+
+
+def test_a_file_for_another_card_is_refused_with_the_command(model, tmp_path, monkeypatch) -> None:
+    made = build(model, tmp_path, batch=1)
+    built = made.built_for["soc_version"]
+    acl = ModuleType("acl")
+    acl.get_soc_name = lambda: built  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "acl", acl)
+    AscendEngine().open(made, OPEN).close()
+    acl.get_soc_name = lambda: "Ascend910B4"  # type: ignore[attr-defined]
+    with pytest.raises(NotAvailable, match=f"built for {built}; here is Ascend910B4") as told:
+        AscendEngine().open(made, OPEN)
+    assert "--soc_version=Ascend910B4" in (told.value.remedy or "")

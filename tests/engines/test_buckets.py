@@ -138,3 +138,17 @@ def test_no_more_calls_run_than_it_says() -> None:
     with session, ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda i: session.run(feed_of(1 + i % 4)), range(60)))
     assert most <= 2
+
+
+@pytest.mark.parametrize(("sizes", "share"), [((1, 2, 4, 8), 7 / 43), ((4,), 6 / 16), ((1,), 0.0), ((1, 2, 3), 0.0)])
+def test_the_padding_when_every_number_of_rows_is_as_likely(sizes, share) -> None:
+    from assay.engines.buckets import padded_share
+
+    assert padded_share(sizes) == pytest.approx(share)
+
+
+def test_padding_counts_from_a_moment_on() -> None:
+    from assay.engines.buckets import Padding
+
+    assert Padding(10, 6).since(Padding(4, 6)) == Padding(6, 0)
+    assert Padding(6, 2).since(Padding(0, 0)).share == 0.25

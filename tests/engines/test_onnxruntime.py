@@ -10,7 +10,7 @@ import onnx_models as models
 import pytest
 from onnx import TensorProto, helper
 
-from assay.core.artifact import file_artifact
+from assay.core.artifact import Artifact, file_artifact
 from assay.core.engine import BuildOptions, OpenOptions
 from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch, WrongPrecision
 from assay.engines.onnx_precision import graph_precision
@@ -304,3 +304,104 @@ def test_buckets_need_a_batch_dim_with_a_name(tmp_path: Path) -> None:
     static = models.save(tmp_path / "static.onnx", [node], fixed)
     with pytest.raises(BadInput, match="batch size 2"):
         OnnxRuntimeEngine().open(static, OpenOptions(buckets=(1, 2)))
+
+
+def test_bound_inputs_and_outputs_give_the_same_and_belong_to_the_caller(tmp_path: Path) -> None:
+    artifact = models.conv(tmp_path / "conv.onnx")
+    bound = OpenOptions(provider_options=(("io_binding", "1"),), instances=2)
+    rng = np.random.default_rng(0)
+    with ENGINE.open(artifact, OpenOptions()) as plain, ENGINE.open(artifact, bound) as session:
+        kept = []
+        for rows in (1, 3, 1, *range(2, 12), 3):  # more shapes than are kept
+            x = {"x": rng.random((rows, 2, 6, 6), dtype=np.float32)}
+            expected, found = plain.run(x)["y"], session.run(x)["y"]
+            np.testing.assert_array_equal(found, expected)
+            kept.append((found, expected))
+        for found, expected in kept:  # later calls wrote nothing into what was returned
+            np.testing.assert_array_equal(found, expected)
+        assert session.attest().share("CPUExecutionProvider", "fp32") == 1
+    with pytest.raises(BadInput, match="io_binding is 'yes'"):
+        ENGINE.open(artifact, OpenOptions(provider_options=(("io_binding", "yes"),)))
+
+
+def test_outputs_of_a_graph_are_fixed_after_the_first_call(tmp_path: Path) -> None:
+    """What CUDA graphs need of the binding, as far as the CPU can show it: buffers made once per shape."""
+    import onnxruntime
+
+    from assay.engines.onnxruntime_binding import BoundSession
+
+    path = models.conv(tmp_path / "conv.onnx").path
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    bound = BoundSession(session, "cpu", 0, graphs=True)
+    rng = np.random.default_rng(0)
+    addresses = []
+    for rows in (2, 2, 2, 1, 2):
+        x = rng.random((rows, 2, 6, 6), dtype=np.float32)
+        np.testing.assert_array_equal(bound.run(["y"], {"x": x})[0], session.run(["y"], {"x": x})[0])
+        one = bound._bound[((rows, 2, 6, 6),)]
+        addresses.append((one.inputs["x"].data_ptr(), one.outputs[0].data_ptr()))
+        assert bound._options(one).get_run_config_entry("gpu_graph_id") == one.graph != "-1"
+    assert addresses[0] == addresses[1] == addresses[2] == addresses[4] != addresses[3]
+
+
+def unknown_operators(path: Path) -> Artifact:
+    """Two operators that nobody has, one of them twice; the first remembers its line of Python."""
+    kind, dims = TensorProto.FLOAT, ["batch", 3]
+    nodes = [
+        helper.make_node("Wobble", ["x"], ["a"], name="w1", domain="com.acme"),
+        helper.make_node("Wobble", ["a"], ["b"], name="w2", domain="com.acme"),
+        helper.make_node("Twirl", ["b"], ["c"], name="t1", domain="com.acme"),
+        helper.make_node("Relu", ["c"], ["y"], name="fine"),
+    ]
+    entry = nodes[0].metadata_props.add()
+    entry.key = "pkg.torch.onnx.stack_trace"
+    entry.value = 'File "/home/user/net.py", line 12, in forward\n    return wobble(x)'
+    graph = helper.make_graph(nodes, "g", [models.value("x", kind, dims)], [models.value("y", kind, dims)])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(path))
+    return file_artifact(path, "onnx")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_operators_it_does_not_know_are_all_named_with_their_lines(tmp_path: Path, name: str) -> None:
+    from assay.core.table import resolve
+    from assay.engines import ENGINES
+
+    model = unknown_operators(tmp_path / "acme.onnx")
+    engine = resolve(ENGINES, name, "engine")()
+    with pytest.raises(EngineFailed) as told:
+        engine.build(model, BuildOptions(), tmp_path / "out")
+    said = str(told.value)
+    assert said.startswith(f"{name} does not know com.acme:Twirl ('t1'); com.acme:Wobble ('w1' from ")
+    assert "/home/user/net.py" in said and "12" in said and "'w2'" in said and "fine" not in said
+    assert "--custom-op" in (told.value.remedy or "")
+    with pytest.raises(EngineFailed, match=r"com\.acme:Wobble"):
+        engine.open(model, OpenOptions())
+
+
+def test_an_operator_without_a_kernel_is_named(tmp_path: Path) -> None:
+    """ONNX Runtime's CPU provider knows Abs, and has no bfloat16 one."""
+    kind, half = TensorProto.FLOAT, TensorProto.BFLOAT16
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], name="down", to=half),
+        helper.make_node("Abs", ["a"], ["b"], name="magnitude"),
+        helper.make_node("Cast", ["b"], ["y"], name="up", to=kind),
+    ]
+    model = models.save(
+        tmp_path / "abs.onnx", nodes, ([models.value("x", kind, ["batch", 3])], [models.value("y", kind, ["batch", 3])])
+    )
+    with pytest.raises(EngineFailed, match=r"no implementation.*Abs \('magnitude'\)"):
+        ENGINE.open(model, OpenOptions())
+
+
+def test_a_processor_has_no_index(tmp_path: Path) -> None:
+    artifact = models.conv(tmp_path / "conv.onnx")
+    for refused in (
+        lambda: ENGINE.open(artifact, OpenOptions(device="cpu:1")),
+        lambda: ENGINE.build(artifact, BuildOptions(device="cpu:1"), tmp_path / "out"),
+    ):
+        with pytest.raises(BadInput, match="no cpu:1") as told:
+            refused()
+        assert told.value.remedy == "--device cpu"
+    with pytest.raises(NotAvailable, match="CUDAExecutionProvider"):  # a kind that is not here at all
+        ENGINE.open(artifact, OpenOptions(device="cuda:1"))

@@ -261,3 +261,33 @@ def test_the_standin_is_an_onnx_file_behind_a_label(model, tmp_path, ten) -> Non
     assert plan.path.read_bytes().startswith(b"STANDIN")
     assert file_artifact(plan.path, "tensorrt").sha256 == plan.sha256
     assert onnx.load_model_from_string(plan.path.read_bytes().split(b"\n", 2)[2]).graph.node[0].op_type == "Conv"
+
+
+def test_a_call_is_recorded_and_replayed(trt, model, tmp_path) -> None:
+    """cuda_graph: first call plain, second recorded, later ones replayed; other shapes start anew."""
+    before = len(standin.Cuda.live)
+    plan = build(model, tmp_path)
+    rng = np.random.default_rng(0)
+    with (
+        OnnxRuntimeEngine().open(model, OpenOptions()) as reference,
+        opened(plan, provider_options=(("cuda_graph", "1"),)) as session,
+    ):
+        launched = []
+        for rows in (2, 2, 2, 4, 4, 2):
+            x = {"x": rng.random((rows, 2, 6, 6), dtype=np.float32)}
+            already = standin.Cuda.launched
+            np.testing.assert_array_equal(session.run(x)["y"], reference.run(x)["y"])
+            launched.append(standin.Cuda.launched - already)
+        assert launched == [0, 1, 1, 0, 1, 0]
+    assert len(standin.Cuda.live) == before and not standin.Cuda.graphs
+    with pytest.raises(BadInput, match="only cuda_graph"):
+        opened(plan, provider_options=(("workspace", "1GiB"),))
+
+
+def test_a_device_that_does_not_exist_is_refused_with_those_that_do(ten, model, tmp_path) -> None:
+    with pytest.raises(BadInput, match=r"no cuda:3: tensorrt sees cuda:0") as told:
+        StandInEngine().build(model, BuildOptions(device="cuda:3"), tmp_path / "trt")
+    assert told.value.remedy == "--device cuda:0"
+    plan = build(model, tmp_path)
+    with pytest.raises(BadInput, match="no cuda:1"):
+        StandInEngine().open(plan, OpenOptions(device="cuda:1"))

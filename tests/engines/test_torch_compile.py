@@ -76,6 +76,10 @@ def test_a_package_opens_from_its_file_alone(tmp_path: Path) -> None:
         ENGINE.open(made, OpenOptions(precision="bf16"))
     with pytest.raises(NotAvailable, match="buckets"):
         ENGINE.open(made, OpenOptions(buckets=(1, 2)))
+    for name, other in (("torch", "1.0"), ("device", "cuda")):
+        with pytest.raises(NotAvailable, match=f"compiled for {name} {other}; here it is") as told:
+            ENGINE.open(replace(made, built_for={**made.built_for, name: other}), OpenOptions())
+        assert "assay build" in (told.value.remedy or "")
     elsewhere = replace(made, built_for=signature)
     with ENGINE.open(elsewhere, OpenOptions()) as session:
         assert not session.attest().shares and "does not tell" in session.attest().how

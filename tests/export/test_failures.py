@@ -112,7 +112,13 @@ def test_when_neither_exporter_can_both_reasons_are_given(export, tmp_path: Path
     assert "neither exporter" in str(error) and "dynamo" in str(error) and "torchscript" in str(error)
 
 
-def test_an_opset_that_is_not_met_is_an_error(export, tmp_path: Path) -> None:
+def test_an_opset_the_exporter_cannot_write_is_refused_before_it_runs(export, tmp_path: Path) -> None:
+    error = refused(export, BadInput, nn.Linear(4, 2), "x:1x4", exporter="dynamo", opset=17, folder=tmp_path)
+    assert error.remedy == "--exporter torchscript --opset 17, or --exporter dynamo --opset 18"
+
+
+def test_an_opset_that_is_not_met_is_an_error(export, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("assay.export.choose.DYNAMO_MIN_OPSET", 7)  # let it try
     error = refused(export, ExportFailed, nn.Linear(4, 2), "x:1x4", exporter="dynamo", opset=11, folder=tmp_path)
     assert "opset 11 was asked for" in str(error) and "wrote 18" in str(error)
     assert error.remedy == "--exporter torchscript"

@@ -26,7 +26,16 @@ from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
 from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
 from assay.core.tensors import DTYPES, Array, Feed, Signature
 from assay.engines.ascend_command import PRECISION_MODES, Settings, atc
-from assay.engines.base import PooledSession, check_format, check_open, failed, parse_device, reason, refuse_streams
+from assay.engines.base import (
+    NOT_YET_RUN,
+    PooledSession,
+    check_format,
+    check_open,
+    failed,
+    parse_device,
+    reason,
+    refuse_streams,
+)
 from assay.engines.buckets import BucketedSession, refuse_buckets
 
 _INSTALL = "install the CANN toolkit, then: pip install aclruntime ais_bench (wheels of Ascend/tools)"
@@ -37,7 +46,7 @@ _TIMEOUT_S = 3600.0
 
 class AscendEngine:
     name = "ascend"
-    status = "not yet run on hardware"
+    status = NOT_YET_RUN
     usual_device = "npu"
     reads: tuple[str, ...] = ("onnx",)
     opens: tuple[str, ...] = ("ascend",)
@@ -109,6 +118,7 @@ class AscendEngine:
         if options.threads is not None or options.provider_options:
             raise BadInput("an .om was built with its options: threads and provider options mean nothing when opening")
         signature, sizes = _kept(artifact, options)
+        _check_card(artifact)
         module = _library()
         index = parse_device(options.device).index
         try:
@@ -200,6 +210,21 @@ def _soc_here() -> str:
     if not name:
         raise BadInput("there is no Ascend card to ask for its soc_version", remedy="--option soc_version=Ascend310P3")
     return str(name)
+
+
+def _check_card(artifact: Artifact) -> None:
+    """An ``.om`` is for one kind of card.  Raises NotAvailable with the command that builds it for this one."""
+    built = artifact.built_for.get("soc_version")
+    try:
+        here = _soc_here()
+    except BadInput:
+        return  # without the toolkit's acl there is nobody to ask
+    if built is not None and built != here:
+        again = artifact.built_for.get("command", "assay build MODEL.onnx --engine ascend -o DIR")
+        raise NotAvailable(
+            f"{artifact.path} was built for {built}; here is {here}",
+            remedy=again.replace(f"--soc_version={built}", f"--soc_version={here}"),
+        )
 
 
 def _compile(words: list[str], out_dir: Path) -> None:

@@ -21,6 +21,8 @@ from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable, 
 from assay.core.tensors import DTYPES, Array, Feed, Signature
 
 W = TypeVar("W")
+NOT_YET_RUN = "not yet run on hardware"
+"""The ``status`` of an engine, or of one of its devices, that only ever met a stand-in."""
 _PROBE_SIZES = (32, 64, 224, 16, 8, 2, 1)
 
 
@@ -222,9 +224,35 @@ def check_options(engine: Engine, options: OpenOptions, precision: str | None = 
         raise NotAvailable(f"{engine.name} has no static batch buckets", remedy="open it with a free batch")
     if options.buckets and (min(options.buckets) < 1 or sorted(set(options.buckets)) != list(options.buckets)):
         raise BadInput(f"{options.buckets} are no batch sizes in rising order", remedy="--buckets 1,4,8")
+    refuse_missing_index(engine, options.device)
     why = engine.unavailable(options.device, precision or options.precision)
     if why is not None:
         raise NotAvailable(why)
+
+
+def devices_of(engine: Engine) -> tuple[str, ...]:
+    """What the engine's library sees here, such as ``("cpu", "cuda:0")``; empty where it does not tell."""
+    listed = getattr(engine, "devices", None)
+    found: tuple[str, ...] = listed() if listed is not None else ()
+    return found
+
+
+def refuse_missing_index(engine: Engine, device: str) -> None:
+    """A device that is one too many of a kind that is here.  Raises BadInput naming those there are.
+
+    A kind that is not here at all is for ``unavailable`` to explain.
+    """
+    where = parse_device(device)
+    if where.kind == "cpu":
+        there: tuple[str, ...] = ("cpu",)
+    elif ":" not in device:
+        return
+    else:
+        there = tuple(d for d in devices_of(engine) if parse_device(d).kind == where.kind)
+    if there and where.index not in {parse_device(d).index for d in there}:
+        raise BadInput(
+            f"there is no {device}: {engine.name} sees {', '.join(there)} here", remedy=f"--device {there[0]}"
+        )
 
 
 def check_format(engine: str, verb: str, formats: tuple[str, ...], artifact: Artifact) -> None:

@@ -9,9 +9,10 @@ is not assumed: ``prove`` shows it for the model at hand.
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +38,10 @@ class Padding:
         """The part of all rows run that was padding; 0 before the first call."""
         return self.added / (self.real + self.added) if self.added else 0.0
 
+    def since(self, earlier: Padding) -> Padding:
+        """What was added to the counts after ``earlier``."""
+        return Padding(self.real - earlier.real, self.added - earlier.added)
+
 
 @dataclass(frozen=True)
 class BucketProof:
@@ -49,6 +54,24 @@ class BucketProof:
     @property
     def padding_is_harmless(self) -> bool:
         return not self.differing
+
+    def worst(self) -> tuple[int, str, float] | None:
+        """(bucket, output, relative rms error) that lies furthest from the smallest bucket; None for one bucket."""
+        rows = [(size, name, _error(m)) for size, outputs in self.between.items() for name, m in outputs.items()]
+        return max(rows, key=lambda row: row[2], default=None)
+
+
+def _error(m: Measures) -> float:
+    """Relative rms; infinite where values could not be compared or are finite on one side only."""
+    usable = m.n > 0 and m.bad_candidate == m.bad_reference and not math.isnan(m.relative_rms)
+    return m.relative_rms if usable else math.inf
+
+
+def padded_share(sizes: Sequence[int]) -> float:
+    """The part of all rows that is padding when every number of rows up to the largest bucket is as likely."""
+    rows = range(1, max(sizes) + 1)
+    held = [min(size for size in sizes if size >= n) for n in rows]
+    return 1 - sum(rows) / sum(held)
 
 
 class BucketedSession:

@@ -13,6 +13,7 @@ from assay.core.tensors import Array
 from assay.core.units import Bytes, Seconds
 
 _TO_DEVICE, _TO_HOST = 1, 2
+_THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
@@ -93,6 +94,27 @@ class CudaRuntime:
         called = self._runtime.cudaEventElapsedTime(ctypes.byref(value), ctypes.c_void_p(start), ctypes.c_void_p(stop))
         self._check(called, "read an event")
         return value.value / 1e3
+
+    def begin_capture(self, stream: int) -> None:
+        """What is put on ``stream`` from here on by this thread is recorded and not run."""
+        called = self._runtime.cudaStreamBeginCapture(ctypes.c_void_p(stream), ctypes.c_int(_THREAD_LOCAL))
+        self._check(called, "begin recording a graph")
+
+    def end_capture(self, stream: int) -> int:
+        """The recorded work as a graph that can be launched."""
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        ended = self._runtime.cudaStreamEndCapture(ctypes.c_void_p(stream), ctypes.byref(graph))
+        self._check(ended, "record a graph")
+        made = self._runtime.cudaGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+        self._runtime.cudaGraphDestroy(graph)
+        self._check(made, "make a graph of what was recorded")
+        return int(executable.value or 0)
+
+    def launch(self, graph: int, stream: int) -> None:
+        self._check(self._runtime.cudaGraphLaunch(ctypes.c_void_p(graph), ctypes.c_void_p(stream)), "launch a graph")
+
+    def destroy_graph(self, graph: int) -> None:
+        self._runtime.cudaGraphExecDestroy(ctypes.c_void_p(graph))
 
     def _copy(self, target: int, source: int, size_bytes: Bytes, kind: int, stream: int) -> None:
         called = self._runtime.cudaMemcpyAsync(

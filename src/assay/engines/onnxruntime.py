@@ -7,7 +7,9 @@ runs in the precision it was written in: this engine casts nothing, so ``fp16``,
 
 ``provider_options`` with a dot in the name (``session.intra_op.allow_spinning``) are session
 configuration entries, ``graph_optimization_level`` is ``disable``, ``basic``, ``extended`` or
-``all``; the rest goes to the provider.  Spinning threads win a few microseconds when one
+``all``; ``io_binding`` is ``1`` or ``0`` (inputs and outputs in device memory; the default on
+cuda, see ``onnxruntime_binding``), which ``enable_cuda_graph`` needs; the rest goes to the
+provider.  Spinning threads win a few microseconds when one
 session has the cores to itself and take them from everybody else when not, so the default is
 on for one instance and off for several.  Each instance is an inference session of its own,
 with ``threads`` threads.
@@ -25,7 +27,7 @@ import numpy as np
 
 from assay.core.artifact import Artifact, digest_file, file_artifact
 from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
-from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch, UnknownName
+from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMismatch
 from assay.core.tensors import Array, Feed, Signature
 from assay.engines.base import (
     PooledSession,
@@ -34,47 +36,53 @@ from assay.engines.base import (
     failed,
     parse_device,
     reason,
+    refuse_missing_index,
     refuse_streams,
     try_feeds,
 )
 from assay.engines.buckets import bucketed
+from assay.engines.cuda_memory import CudaRuntime
 from assay.engines.onnxruntime_attest import TwinPlan, attest_twin
+from assay.engines.onnxruntime_binding import BoundSession
+from assay.engines.onnxruntime_options import (
+    FAST_MATH,
+    GRAPHS,
+    HOW,
+    INSTALL,
+    INSTALL_CUDA,
+    LEVELS,
+    MEMORY,
+    PROVIDERS,
+    SPINNING,
+    asked,
+    binds,
+    check_provider_options,
+    provider_of,
+)
+from assay.engines.unsupported import explained, refuse_unknown
 
-_INSTALL = "pip install onnxruntime"
-_INSTALL_CUDA = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "npu": "CANNExecutionProvider"}
-_NAMED = {  # provider and the kinds of device it runs on
-    "cpu": ("CPUExecutionProvider", ("cpu",)),
-    "cuda": ("CUDAExecutionProvider", ("cuda",)),
-    "tensorrt": ("TensorrtExecutionProvider", ("cuda",)),
-    "openvino": ("OpenVINOExecutionProvider", ("cpu", "gpu", "npu")),
-    "cann": ("CANNExecutionProvider", ("npu",)),
-}
-_HOW = {"npu": "pip install onnxruntime-cann"}
-_LEVELS = {
-    "disable": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "all": "ORT_ENABLE_ALL",
-}
-_FAST_MATH = "mlas.enable_gemm_fastmath_arm64_bfloat16"
-_SPINNING = "session.intra_op.allow_spinning"
-_BY_PRECISION = ("use_tf32", _FAST_MATH)
 _FROM_GRAPH = ("fp64", "bf16", "fp16", "int8")
 
 
 class OnnxRuntimeEngine:
     name = "onnxruntime"
+    not_yet_run_on: tuple[str, ...] = ("cuda", "npu")
     reads: tuple[str, ...] = ("onnx",)
     opens: tuple[str, ...] = ("onnx",)
     precisions: tuple[str, ...] = ("fp32", "tf32", "fp64", "bf16", "fp16", "int8")
     has_buckets = True
+    divides_cores = True
+    """One process may hold sessions of different numbers of threads."""
+    shared_cores: tuple[tuple[str, str], ...] = (("session.intra_op.allow_spinning", "0"),)
+    """Provider options for a process whose other threads need the cores too, such as a server's."""
+    tuned_options = ((("graph_optimization_level", "extended"),),)
+    """Provider options worth trying besides none, each a set of them."""
 
     def version(self) -> str:
         try:
             import onnxruntime
         except ImportError:
-            raise NotAvailable("onnxruntime is not installed", remedy=_INSTALL) from None
+            raise NotAvailable("onnxruntime is not installed", remedy=INSTALL) from None
         return str(onnxruntime.__version__)
 
     def unavailable(self, device: str = "cpu", precision: str = "fp32") -> str | None:
@@ -82,12 +90,12 @@ class OnnxRuntimeEngine:
             try:
                 import onnxruntime
             except ImportError:
-                return f"onnxruntime is not installed: {_INSTALL}"
+                return f"onnxruntime is not installed: {INSTALL}"
             where = parse_device(device)
-            if where.kind not in _PROVIDERS:
-                return f"onnxruntime runs on {', '.join(_PROVIDERS)} here, not on {device}"
-            if _PROVIDERS[where.kind] not in onnxruntime.get_available_providers():
-                return f"this onnxruntime has no {_PROVIDERS[where.kind]}: {_HOW.get(where.kind, _INSTALL_CUDA)}"
+            if where.kind not in PROVIDERS:
+                return f"onnxruntime runs on {', '.join(PROVIDERS)} here, not on {device}"
+            if PROVIDERS[where.kind] not in onnxruntime.get_available_providers():
+                return f"this onnxruntime has no {PROVIDERS[where.kind]}: {HOW.get(where.kind, INSTALL_CUDA)}"
             if precision == "tf32" and where.kind != "cuda":
                 return "tf32 is arithmetic of NVIDIA GPUs; on the cpu use fp32"
             if precision in _FROM_GRAPH:
@@ -99,12 +107,20 @@ class OnnxRuntimeEngine:
 
         return reason(self.name, self.precisions, precision, probe)
 
+    def devices(self) -> tuple[str, ...]:
+        """The cpu, and the GPUs of a build that has CUDA."""
+        import onnxruntime
+
+        has_cuda = PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+        return ("cpu", *(f"cuda:{i}" for i in range(CudaRuntime.device_count() if has_cuda else 0)))
+
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """Put the ONNX file, with its companions, into ``out_dir``; files already there are kept if equal."""
         from assay.graph.external_data import companions as external_files
         from assay.graph.signature import read_signature
 
         check_format(self.name, "build from", self.reads, artifact)
+        refuse_missing_index(self, options.device)
         why = self.unavailable(options.device, "fp32" if options.precision in _FROM_GRAPH else options.precision)
         if why is not None:
             raise NotAvailable(why)
@@ -114,6 +130,7 @@ class OnnxRuntimeEngine:
                 f"{artifact.path} has the batch size {signature.static_batch}; batch {options.batch} was asked for",
                 remedy=f"assay export --batch {options.batch}",
             )
+        _check_operators(artifact.path)
         parts = dict.fromkeys((*artifact.companions, *external_files(artifact.path)))
         placed = [_place(p, out_dir / _relative(p, artifact.path.parent)) for p in parts]
         model = _place(artifact.path, out_dir / "model.onnx")
@@ -129,18 +146,18 @@ class OnnxRuntimeEngine:
         from assay.engines.onnx_precision import graph_precision
         from assay.graph.signature import load_model, signature_of
 
-        asked = options.precision
-        check_open(self, artifact, options, "fp32" if asked in _FROM_GRAPH else asked)
+        precision = options.precision
+        check_open(self, artifact, options, "fp32" if precision in _FROM_GRAPH else precision)
         refuse_streams(self.name, options)
-        _check_provider_options(options)
+        check_provider_options(options)
         model = load_model(artifact.path)
         signature = signature_of(model)
         _check_dtypes(signature)
         found = graph_precision(model)
-        if found != ("fp32" if asked == "tf32" else asked):
+        if found != ("fp32" if precision == "tf32" else precision):
             raise BadInput(
-                f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {asked} was asked for",
-                remedy=f"open it with the precision {found}, or convert it: assay quantize --precision {asked}",
+                f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {precision} was asked for",
+                remedy=f"open it with the precision {found}, or convert it: assay quantize --precision {precision}",
             )
         plan = _Plan(str(artifact.path), options)
         try:
@@ -150,11 +167,35 @@ class OnnxRuntimeEngine:
         except (NotAvailable, BadInput, EngineFailed):
             raise
         except Exception as error:  # onnxruntime's own exceptions derive from Exception directly
-            raise failed(self.name, f"open {artifact.path}", error) from error
+            named = explained(self.name, artifact.path, error)
+            raise (named or failed(self.name, f"open {artifact.path}", error)) from error
+
+
+def _check_operators(path: Path) -> None:
+    """Raises EngineFailed for operators that are in no domain the library registers."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as library
+
+    from assay.graph.signature import load_model
+
+    listed = getattr(library, "get_all_operator_schema", None)
+    if listed is None:  # left out of some builds: opening the file then tells the first one
+        return
+    known = {("" if s.domain == "ai.onnx" else s.domain, s.name) for s in listed()}
+    local = {(f.domain, f.name) for f in load_model(path).functions}
+    refuse_unknown("onnxruntime", path, known, local)
 
 
 def _session(plan: _Plan, signature: Signature) -> OnnxRuntimeSession:
-    return OnnxRuntimeSession(plan, signature, [_open(plan) for _ in range(plan.options.instances)])
+    bound = binds(plan.options) and not any(s.dtype == "string" for s in (*signature.inputs, *signature.outputs))
+    return OnnxRuntimeSession(plan, signature, [_worker(plan, bound) for _ in range(plan.options.instances)])
+
+
+def _worker(plan: _Plan, bound: bool) -> Any:
+    session = _open(plan)
+    if not bound:
+        return session
+    where = parse_device(plan.options.device)
+    return BoundSession(session, MEMORY[where.kind], where.index, asked(plan.options, GRAPHS))
 
 
 def _fixed(plan: _Plan, signature: Signature, batch: int) -> OnnxRuntimeSession:
@@ -205,8 +246,12 @@ class OnnxRuntimeSession(PooledSession[Any]):
     def _attest(self, worker: Any) -> Attestation:
         tf32 = self._plan.options.device.startswith("cuda") and self._plan.options.precision == "tf32"
 
+        options = self._plan.options
+        kept = tuple((k, v) for k, v in options.provider_options if k != GRAPHS)  # a graph replays unseen
+        twin = replace(self._plan, options=replace(options, provider_options=kept))
+
         def opened(prefix: str | None, entries: dict[str, str]) -> Any:
-            return _open(self._plan, profile=prefix, entries=entries)
+            return _open(twin, profile=prefix, entries=entries)
 
         def ran(session: Any) -> None:
             try_feeds(self._signature, lambda feed: self._infer(session, feed, None))
@@ -222,18 +267,18 @@ def _open(plan: _Plan, profile: str | None = None, entries: dict[str, str] | Non
     """One inference session, and the proof that the provider asked for is the one in it."""
     import onnxruntime as ort
 
-    given = dict(plan.options.provider_options)
+    given = {k: v for k, v in plan.options.provider_options if k != "io_binding"}
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    level = _LEVELS[given.pop("graph_optimization_level", "all")]
+    level = LEVELS[given.pop("graph_optimization_level", "all")]
     settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     if plan.options.threads is not None:
         settings.intra_op_num_threads = plan.options.threads
     where = parse_device(plan.options.device)
-    configuration = {_SPINNING: "1" if plan.options.instances == 1 else "0"}
+    configuration = {SPINNING: "1" if plan.options.instances == 1 else "0"}
     if plan.options.precision == "fp32":
-        configuration[_FAST_MATH] = "0"
+        configuration[FAST_MATH] = "0"
     if where.kind != "cpu":
         configuration["session.disable_cpu_ep_fallback"] = "1"
     configuration |= {k: given.pop(k) for k in list(given) if "." in k} | (entries or {})
@@ -252,51 +297,6 @@ def _open(plan: _Plan, profile: str | None = None, entries: dict[str, str] | Non
     if session.get_providers()[0] != provider:
         raise EngineFailed(f"onnxruntime fell back from {provider} to {', '.join(session.get_providers())}")
     return session
-
-
-def provider_of(options: OpenOptions) -> str:
-    """The execution provider: the option ``provider`` names it, else it follows from the device.
-
-    Raises BadInput for a name that is not one or not for this device, NotAvailable where this build has it not.
-    """
-    import onnxruntime
-
-    kind = parse_device(options.device).kind
-    name = dict(options.provider_options).get("provider")
-    if name is None:
-        return _PROVIDERS[kind]
-    if name not in _NAMED:
-        raise UnknownName("provider", name, _NAMED)
-    provider, kinds = _NAMED[name]
-    if kind not in kinds:
-        raise BadInput(f"the provider {name} runs on {', '.join(kinds)}, not on {options.device}")
-    if provider not in onnxruntime.get_available_providers():
-        found = ", ".join(onnxruntime.get_available_providers())
-        raise NotAvailable(f"this onnxruntime has no {provider}, only {found}", remedy=_INSTALLS.get(name))
-    return provider
-
-
-_INSTALLS = {
-    "cuda": _INSTALL_CUDA,
-    "tensorrt": _INSTALL_CUDA,
-    "openvino": "pip uninstall onnxruntime && pip install onnxruntime-openvino",
-    "cann": _HOW["npu"],
-}
-
-
-def _check_provider_options(options: OpenOptions) -> None:
-    """The library ignores what it does not know; here that is an error."""
-    cpu = provider_of(options) == "CPUExecutionProvider"
-    for key, value in options.provider_options:
-        if key == "provider":
-            continue
-        if key in _BY_PRECISION:
-            raise BadInput(f"{key} follows from the precision", remedy=f"drop it; {options.precision} sets it")
-        if key == "graph_optimization_level":
-            if value not in _LEVELS:
-                raise BadInput(f"{key} is {value!r}", remedy=f"one of {', '.join(_LEVELS)}")
-        elif "." not in key and cpu:
-            raise BadInput(f"onnxruntime's CPU provider has no option {key!r}")
 
 
 def _check_dtypes(signature: Signature) -> None:

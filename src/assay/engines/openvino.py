@@ -27,10 +27,19 @@ from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
 from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
 from assay.core.telemetry import import_untold
 from assay.core.tensors import DTYPES, Array, Feed, Signature
-from assay.engines.base import PooledSession, check_format, check_open, failed, parse_device, reason
+from assay.engines.base import (
+    PooledSession,
+    check_format,
+    check_open,
+    failed,
+    parse_device,
+    reason,
+    refuse_missing_index,
+)
 from assay.engines.buckets import bucketed
 from assay.engines.openvino_attest import MacTable, attest_compiled, mac_table
 from assay.engines.openvino_signature import is_quantised, model_signature, refuse_state
+from assay.engines.unsupported import explained
 
 _INSTALL = "pip install 'assay[openvino]'"
 _KINDS = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
@@ -41,8 +50,11 @@ _NEEDS = {"bf16": "BF16", "fp16": "FP16"}
 
 class OpenVinoEngine:
     name = "openvino"
+    divides_cores = True
+    """One process may hold sessions of different numbers of threads."""
     threads_shared = True
     """OpenOptions.threads is the number for all instances together; elsewhere it is for each."""
+    not_yet_run_on: tuple[str, ...] = ("gpu", "npu")
     reads: tuple[str, ...] = ("onnx", "openvino")
     opens: tuple[str, ...] = ("onnx", "openvino")
     precisions: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8")
@@ -72,9 +84,15 @@ class OpenVinoEngine:
 
         return reason(self.name, self.precisions, precision, probe)
 
+    def devices(self) -> tuple[str, ...]:
+        """The library calls an only GPU ``GPU`` and two of them ``GPU.0`` and ``GPU.1``."""
+        names = [name.lower().replace(".", ":") for name in _library().Core().available_devices]
+        return tuple(name if name == "cpu" or ":" in name else f"{name}:0" for name in names)
+
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """Read the ONNX or IR and save it as IR, with the batch fixed where one is asked for."""
         check_format(self.name, "build from", self.reads, artifact)
+        refuse_missing_index(self, options.device)
         why = self.unavailable(options.device, "fp32" if options.precision == "int8" else options.precision)
         if why is not None:
             raise NotAvailable(why)
@@ -89,7 +107,7 @@ class OpenVinoEngine:
         except AssayError:
             raise
         except Exception as error:
-            raise failed(self.name, f"build from {artifact.path}", error) from error
+            raise _told(artifact, "build from", error) from error
         return file_artifact(
             path,
             "openvino",
@@ -119,7 +137,13 @@ class OpenVinoEngine:
         except AssayError:
             raise
         except Exception as error:
-            raise failed(self.name, f"open {artifact.path}", error) from error
+            raise _told(artifact, "open", error) from error
+
+
+def _told(artifact: Artifact, verb: str, error: Exception) -> EngineFailed:
+    """The library's error as ours; operators it cannot convert with their nodes and source lines."""
+    named = explained("openvino", artifact.path, error) if artifact.format == "onnx" else None
+    return named or failed("openvino", f"{verb} {artifact.path}", error)
 
 
 def _fixed(model: Any, signature: Signature, batch: int, options: OpenOptions) -> OpenVinoSession:

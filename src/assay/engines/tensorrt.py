@@ -6,6 +6,7 @@ by default in all of them and is switched off for fp32.
 
 Provider options: ``workspace`` (``4GiB``), ``min_batch``, ``opt_batch``, ``max_batch`` for a free
 batch, ``timing_cache`` (a file), ``version_compatible``, ``strongly_typed`` and ``best`` (``1``).
+When opening: ``cuda_graph`` (``1``) records a call and replays it for as long as the shapes stay the same.
 A plan belongs to the GPU and the version it was built with; elsewhere it is refused with the
 command that builds it again.
 """
@@ -26,7 +27,17 @@ from assay.core.engine import Attestation, BuildOptions, OpenOptions
 from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
 from assay.core.tensors import DTYPES, Array, Feed, Signature
 from assay.core.units import parse_bytes
-from assay.engines.base import PooledSession, check_format, check_open, failed, parse_device, reason, refuse_streams
+from assay.engines.base import (
+    NOT_YET_RUN,
+    PooledSession,
+    check_format,
+    check_open,
+    failed,
+    parse_device,
+    reason,
+    refuse_missing_index,
+    refuse_streams,
+)
 from assay.engines.cuda_memory import CudaRuntime
 from assay.engines.tensorrt_attest import attest_plan, mac_table
 from assay.engines.tensorrt_build import build_plan
@@ -41,7 +52,7 @@ _OLDEST = (8, 5)
 
 class TensorRtEngine:
     name = "tensorrt"
-    status = "not yet run on hardware"
+    status = NOT_YET_RUN
     usual_device = "cuda"
     reads: tuple[str, ...] = ("onnx",)
     opens: tuple[str, ...] = ("tensorrt",)
@@ -68,6 +79,9 @@ class TensorRtEngine:
 
         return reason(self.name, self.precisions, precision, probe)
 
+    def devices(self) -> tuple[str, ...]:
+        return tuple(f"cuda:{i}" for i in range(self.runtime.device_count()))
+
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """``model.plan``, with the builder's log beside it.
 
@@ -77,6 +91,7 @@ class TensorRtEngine:
         from assay.graph.signature import read_signature
 
         check_format(self.name, "build from", self.reads, artifact)
+        refuse_missing_index(self, options.device)
         why = self.unavailable(options.device, options.precision)
         if why is not None:
             raise NotAvailable(why)
@@ -120,8 +135,9 @@ class TensorRtEngine:
     def open(self, artifact: Artifact, options: OpenOptions) -> TensorRtSession:
         check_open(self, artifact, options)
         refuse_streams(self.name, options)
-        if options.threads is not None or options.provider_options:
-            raise BadInput("a plan was built with its options: threads and provider options mean nothing when opening")
+        graphs = dict(options.provider_options).get("cuda_graph") == "1"
+        if options.threads is not None or any(name != "cuda_graph" for name, _ in options.provider_options):
+            raise BadInput("a plan was built with its options: when opening there is only cuda_graph=1")
         cuda = self.runtime(parse_device(options.device).index)
         self._check_place(artifact, options, cuda)
         try:
@@ -134,7 +150,8 @@ class TensorRtEngine:
             raise BadInput(f"{artifact.path}: the signature of this plan is unknown", remedy="build it again") from None
         except Exception as error:
             raise failed(self.name, f"open {artifact.path}", error) from error
-        return TensorRtSession(plan, signature, workers, json.loads(artifact.built_for.get("macs", "{}")))
+        macs = json.loads(artifact.built_for.get("macs", "{}"))
+        return TensorRtSession(plan, signature, workers, macs, graphs)
 
     def _check_place(self, artifact: Artifact, options: OpenOptions, cuda: Any) -> None:
         built = artifact.built_for
@@ -159,6 +176,30 @@ class _Worker:
         self.cuda, self.context = cuda, context
         self.stream = cuda.stream()
         self._buffers: dict[str, tuple[int, int]] = {}
+        self._graph = 0
+        self._seen: tuple[Any, ...] = ()
+
+    def enqueue(self, shapes: tuple[Any, ...], graphs: bool) -> bool:
+        """Put the plan on the stream.  With ``graphs``, the second call at these shapes and addresses records it
+        and later ones replay that; False where the library refuses."""
+        key = (shapes, tuple(sorted(self._buffers.items())))
+        if not graphs or key != self._seen:
+            self._forget()
+            self._seen = key
+            return bool(self.context.execute_async_v3(self.stream))
+        if not self._graph:
+            self.cuda.begin_capture(self.stream)
+            taken = bool(self.context.execute_async_v3(self.stream))
+            self._graph = self.cuda.end_capture(self.stream)
+            if not taken:
+                return False
+        self.cuda.launch(self._graph, self.stream)
+        return True
+
+    def _forget(self) -> None:
+        if self._graph:
+            self.cuda.destroy_graph(self._graph)
+            self._graph = 0
 
     def buffer(self, name: str, size_bytes: int) -> int:
         address, room = self._buffers.get(name, (0, -1))
@@ -171,6 +212,7 @@ class _Worker:
         return address
 
     def release(self) -> None:
+        self._forget()
         for address, _ in self._buffers.values():
             self.cuda.free(address)
         self._buffers.clear()
@@ -180,9 +222,15 @@ class _Worker:
 
 class TensorRtSession(PooledSession[_Worker]):
     def __init__(
-        self, plan: tuple[Any, Any], signature: Signature, workers: Sequence[_Worker], macs: dict[str, int]
+        self,
+        plan: tuple[Any, Any],
+        signature: Signature,
+        workers: Sequence[_Worker],
+        macs: dict[str, int],
+        graphs: bool = False,
     ) -> None:
         super().__init__("tensorrt", signature, workers)
+        self._graphs = graphs
         self._plan: tuple[Any, Any] | None = plan
         self._macs = macs
 
@@ -208,7 +256,7 @@ class TensorRtSession(PooledSession[_Worker]):
         try:
             for event in events[:1]:
                 cuda.record(event, stream)
-            if not context.execute_async_v3(stream):
+            if not worker.enqueue(tuple(a.shape for a in kept), self._graphs):
                 raise EngineFailed("tensorrt could not run the plan; its log says why")
             for event in events[1:]:
                 cuda.record(event, stream)

@@ -1,7 +1,8 @@
 """What a plan computes in: its layers as the engine inspector lists them, joined with the ONNX file's MACs.
 
 A layer's metadata (from 8.6) or name holds the ONNX nodes it stands for; the dtype of its first
-input is what it multiplies.  TF32 shows in the name of the kernel alone.
+input is what it multiplies (the field ``Format/Datatype`` became ``Format`` and ``DataType`` in 11).
+TF32 shows in the name of the kernel alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from assay.core.tensors import Signature
 from assay.engines.macs import Ran, shares
 
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
-_DTYPES = (("int8", "int8"), ("bfloat16", "bf16"), ("bf16", "bf16"), ("half", "fp16"), ("fp16", "fp16"))
+_DTYPES = (
+    ("int8", "int8"),
+    ("bfloat16", "bf16"),
+    ("bf16", "bf16"),
+    ("half", "fp16"),
+    ("fp16", "fp16"),
+    ("float16", "fp16"),
+)
 _FLOATS = ("float", "fp32")
 
 
@@ -51,7 +59,9 @@ def _nodes(layer: dict[str, Any]) -> list[str]:
 
 def _precision(layer: dict[str, Any]) -> str:
     inputs = layer.get("Inputs") or [{}]
-    text = str(inputs[0].get("Format/Datatype", "")).lower()
+    # One field up to version 10, two from 11 on, which moreover spell their names differently.
+    fields = {name.lower(): str(value) for name, value in inputs[0].items()}
+    text = " ".join(fields.get(name, "") for name in ("datatype", "format/datatype", "format")).lower()
     for word, name in _DTYPES:
         if word in text:
             return name

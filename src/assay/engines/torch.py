@@ -22,9 +22,12 @@ _INSTALL = "pip install 'assay[torch]'"
 
 class TorchEngine:
     name = "torch"
+    not_yet_run_on: tuple[str, ...] = ("cuda",)
     reads: tuple[str, ...] = ("source", "torchscript", "exported")
     opens: tuple[str, ...] = ("source", "torchscript", "exported")
     precisions: tuple[str, ...] = ("fp32", "tf32", "fp64", "bf16", "fp16")
+    tuned_options = ((("memory_format", "channels_last"),),)
+    """Provider options worth trying besides none, each a set of them: what a search tries as forms of the graph."""
 
     def version(self) -> str:
         try:
@@ -42,6 +45,12 @@ class TorchEngine:
             return no_device(self.name, device, precision)
 
         return reason(self.name, self.precisions, precision, probe)
+
+    def devices(self) -> tuple[str, ...]:
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return ("cpu", *(f"cuda:{i}" for i in range(count)))
 
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """Nothing to build: the module is opened as it is."""

@@ -46,6 +46,7 @@ _COMPILERS = ("g++", "clang++", "c++")
 
 class TorchCompileEngine:
     name = "torch_compile"
+    not_yet_run_on: tuple[str, ...] = ("cuda",)
     reads: tuple[str, ...] = ("source", "exported")
     opens: tuple[str, ...] = ("source", "exported", "aoti")
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")
@@ -67,6 +68,12 @@ class TorchCompileEngine:
             return no_device(self.name, device, precision) or _no_compiler(parse_device(device).kind)
 
         return reason(self.name, self.precisions, precision, probe)
+
+    def devices(self) -> tuple[str, ...]:
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return ("cpu", *(f"cuda:{i}" for i in range(count)))
 
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """An exported program in the precision asked for becomes a package for this machine and device.
@@ -138,10 +145,22 @@ class TorchCompileEngine:
             raise
         return session
 
+    def _check_place(self, artifact: Artifact, options: OpenOptions) -> None:
+        """Compiled code is for one version of torch, one kind of device and one precision."""
+        built = artifact.built_for
+        if built.get("precision", options.precision) != options.precision:
+            raise BadInput(f"{artifact.path} was compiled in {built['precision']}; {options.precision} was asked for")
+        here = {"torch": self.version(), "device": options.device}
+        for name, found in here.items():
+            if built.get(name, found) != found:
+                raise NotAvailable(
+                    f"{artifact.path} was compiled for {name} {built[name]}; here it is {found}",
+                    remedy=f"assay build MODEL.pt2 --engine {self.name} --precision {options.precision} "
+                    f"--device {options.device} -o DIR",
+                )
+
     def _open_package(self, artifact: Artifact, signature: Signature, options: OpenOptions) -> TorchSession:
-        built = artifact.built_for.get("precision", options.precision)
-        if built != options.precision:
-            raise BadInput(f"{artifact.path} was compiled in {built}; {options.precision} was asked for")
+        self._check_place(artifact, options)
         try:
             module = artifact.module() if artifact.module is not None else load_package(artifact.path)
         except AssayError:

@@ -44,7 +44,7 @@ class ModuleArithmetic:
     def rounded(self, feed: Feed, precision: str, seed: int) -> dict[str, Array]:
         """All outputs in float32 arithmetic with the format's rounding.  Raises EngineFailed."""
         try:
-            with _mode(precision, seed):
+            with _mode(precision, seed, self._signature.batch_of(feed) if self._signature.is_batched else 1):
                 return self._call(self._module, feed, double=False)
         except Exception as error:
             raise EngineFailed(f"the module does not run with the rounding of {precision}: {_gist(error)}") from error
@@ -84,14 +84,14 @@ def _gist(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _mode(precision: str, seed: int) -> Any:
+def _mode(precision: str, seed: int, rows: int) -> Any:
     """A dispatch mode that rewrites products and rounds results."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
     aten = torch.ops.aten
     generator = torch.Generator().manual_seed(seed)
-    rounder = _Rounder(precision, generator)
+    rounder = _Rounder(precision, generator, rows if seed % 2 == 0 else None)
     products = {
         aten.mm.default: (0, 1),
         aten.bmm.default: (0, 1),
@@ -117,11 +117,16 @@ def _mode(precision: str, seed: int) -> Any:
 
 
 class _Rounder:
-    """The arithmetic itself.  Tensors other than float32 pass through."""
+    """The arithmetic itself.  Tensors other than float32 pass through.
 
-    def __init__(self, precision: str, generator: torch.Generator) -> None:
+    int8 takes a factor's range from the whole tensor, or, with ``rows`` samples in it, as the mean of their
+    extremes, which cuts off what lies outside: quantisers do either.
+    """
+
+    def __init__(self, precision: str, generator: torch.Generator, rows: int | None = None) -> None:
         self._precision = precision
         self._generator = generator
+        self._rows = rows
 
     def operands(self, arguments: list[Any], places: tuple[int, int], *, convolution: bool) -> None:
         """Both factors in the format, their common dim in a random order."""
@@ -131,19 +136,19 @@ class _Rounder:
         if a.dtype != torch.float32:
             return
         along = (1, 1) if convolution else (-1, -2)
-        a, b = self.operand(a), self.operand(b, channel=0 if convolution else b.ndim - 1)
+        a, b = self.operand(a, rows=self._rows), self.operand(b, channel=0 if convolution else b.ndim - 1)
         if not (convolution and (arguments[6] or arguments[8] != 1)):  # transposed, grouped: left in order
             order = torch.randperm(a.shape[along[0]], generator=self._generator)
             a, b = a.index_select(along[0] % a.ndim, order), b.index_select(along[1] % b.ndim, order)
         arguments[places[0]], arguments[places[1]] = a, b
 
-    def operand(self, tensor: Any, channel: int | None = None) -> Any:
+    def operand(self, tensor: Any, channel: int | None = None, rows: int | None = None) -> Any:
         import torch
 
         if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32:
             return tensor
         if self._precision == "int8":
-            return _fake_int8(tensor, channel)
+            return _fake_int8(tensor, channel, rows)
         return self._to_format(tensor)
 
     def result(self, value: Any) -> Any:
@@ -170,8 +175,9 @@ class _Rounder:
         return tensor
 
 
-def _fake_int8(tensor: Any, channel: int | None) -> Any:
-    """Rounded to 256 steps of its range: symmetric per channel for weights, else over the whole tensor."""
+def _fake_int8(tensor: Any, channel: int | None, rows: int | None = None) -> Any:
+    """Rounded to 256 steps of its range: symmetric per channel for weights, else over the whole tensor or the mean of
+    its rows'."""
     if not tensor.numel():
         return tensor
     if channel is not None and tensor.ndim > 1:
@@ -179,5 +185,9 @@ def _fake_int8(tensor: Any, channel: int | None) -> Any:
         scale = tensor.abs().amax(dim=dims, keepdim=True).clamp_min(1e-30) / 127
         return (tensor / scale).round() * scale
     low, high = tensor.min().clamp_max(0), tensor.max().clamp_min(0)
+    if rows and tensor.shape[0] % rows == 0:
+        flat = tensor.reshape(rows, -1)
+        low, high = flat.amin(1).mean().clamp_max(0), flat.amax(1).mean().clamp_min(0)
+        tensor = tensor.clamp(low, high)
     step = (high - low).clamp_min(1e-30) / 255
     return (tensor / step).round() * step

@@ -60,6 +60,11 @@ def _check_asked(name: str, opset: int, scripted: bool, custom: CustomOps) -> No
             "a TorchScript module was given, and the dynamo exporter cannot read one",
             remedy="--exporter torchscript",
         )
+    if name == "dynamo" and opset < DYNAMO_MIN_OPSET:
+        raise BadInput(
+            f"the dynamo exporter writes opset {DYNAMO_MIN_OPSET} and up, {opset} was asked for",
+            remedy=f"--exporter torchscript --opset {opset}, or --exporter dynamo --opset {DYNAMO_MIN_OPSET}",
+        )
     if name == "torchscript" and opset > TORCHSCRIPT_MAX_OPSET:
         raise BadInput(
             f"the torchscript exporter writes opsets up to {TORCHSCRIPT_MAX_OPSET}, {opset} was asked for",

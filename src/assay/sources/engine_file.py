@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from assay.core.artifact import file_artifact
@@ -30,8 +31,19 @@ def _open(spec: str, format: str, options: SourceOptions) -> Model:
     return Model(
         name=path.stem,
         spec=spec,
-        artifact=file_artifact(path, format),
+        artifact=file_artifact(path, format, built_for=_built_for(path, format)),
         weights=f"in {path.name}",
         inputs=apply_shapes(None, options.shapes),
         runs_code=(str(path),),
     )
+
+
+def _built_for(path: Path, format: str) -> dict[str, str]:
+    """What the note beside the file says it was built for (``assay build`` leaves one); empty without a note on
+    this very file."""
+    try:
+        noted = json.loads(path.with_name("build.json").read_text(encoding="utf-8"))["artifact"]
+        same = noted["path"] == path.name and noted["sha256"] == file_artifact(path, format).sha256
+        return {str(k): str(v) for k, v in noted["built_for"].items()} if same else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

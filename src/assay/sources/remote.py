@@ -89,7 +89,7 @@ def _model(spec: str, name: str, metadata: Mapping[str, Any], options: SourceOpt
     inputs = specs_from(metadata.get("inputs", ()), spec)
     if not inputs:
         raise BadInput(f"{spec} answered without naming any inputs")
-    path = write_json(options.out_dir / "remote.json", {"schema": "assay.remote/1", "url": spec, "metadata": metadata})
+    path = write_json(options.out_dir / "remote.json", {**_address(spec, name), "metadata": metadata})
     return Model(
         name=name,
         spec=spec,
@@ -97,6 +97,19 @@ def _model(spec: str, name: str, metadata: Mapping[str, Any], options: SourceOpt
         weights=f"on the server {urlsplit(spec).netloc}",
         inputs=fit_shapes(inputs, options.shapes),
     )
+
+
+def _address(spec: str, name: str) -> dict[str, str]:
+    """What the remote engine connects with."""
+    parts = urlsplit(spec)
+    path = _PATH.match(parts.path)
+    return {
+        "schema": "assay.remote/1",
+        "url": spec,
+        "protocol": "grpc" if parts.scheme == "grpc" else "http",
+        "model": name,
+        "version": unquote(path[2]) if path and path[2] else "",
+    }
 
 
 def _get(url: str) -> dict[str, Any]:

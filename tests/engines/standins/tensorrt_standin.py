@@ -27,6 +27,9 @@ class Cuda:
     devices = 1
     label = "Stand-in GPU sm_00"
     live: dict[int, Any] = {}  # noqa: RUF012
+    recording: dict[int, list[Any]] = {}  # noqa: RUF012
+    graphs: dict[int, list[Any]] = {}  # noqa: RUF012
+    launched = 0
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
@@ -71,6 +74,25 @@ class Cuda:
 
     def record(self, event: int, stream: int) -> None:
         assert event in self.live and stream in self.live
+
+    def begin_capture(self, stream: int) -> None:
+        assert stream in self.live and stream not in self.recording
+        self.recording[stream] = []
+
+    def end_capture(self, stream: int) -> int:
+        graph = self.malloc(1)
+        self.graphs[graph] = self.recording.pop(stream)
+        return graph
+
+    def launch(self, graph: int, stream: int) -> None:
+        assert stream in self.live
+        type(self).launched += 1
+        for work in self.graphs[graph]:
+            work()
+
+    def destroy_graph(self, graph: int) -> None:
+        del self.graphs[graph]
+        self.free(graph)
 
     def elapsed(self, start: int, stop: int) -> float:
         assert start in self.live and stop in self.live
@@ -207,14 +229,21 @@ class Context:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        shapes, addresses = dict(self.shapes), dict(self.addresses)  # a recorded call replays these
+        if stream_handle in Cuda.recording:
+            Cuda.recording[stream_handle].append(lambda: self._execute(shapes, addresses))
+        else:
+            self._execute(shapes, addresses)
+        return True
+
+    def _execute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         def view(name: str, shape: tuple[int, ...]) -> np.ndarray:
             size = int(np.prod(shape)) * 4
-            return np.frombuffer((ctypes.c_char * size).from_address(self.addresses[name]), np.float32).reshape(shape)
+            return np.frombuffer((ctypes.c_char * size).from_address(addresses[name]), np.float32).reshape(shape)
 
-        feed = {name: view(name, shape) for name, shape in self.shapes.items()}
+        feed = {name: view(name, shape) for name, shape in shapes.items()}
         for name, array in zip(self.engine.outputs, self.engine.session.run(None, feed), strict=True):
             view(name, array.shape)[...] = array
-        return True
 
 
 class Inspector:
@@ -228,12 +257,19 @@ class Inspector:
             {
                 "Name": node.name,
                 "Metadata": f"[ONNX Layer: {node.name}]",
-                "Inputs": [{"Name": node.input[0], "Format/Datatype": dtype}],
+                "Inputs": [{"Name": node.input[0], **_typed(dtype, header["major"])}],
                 "TacticName": tactic,
             }
             for node in self.engine.model.graph.node
         ]
         return json.dumps({"Layers": layers})
+
+
+def _typed(dtype: str, major: int) -> dict[str, str]:
+    """One field up to 10, two in 11 (migration guide, "IEngineInspector")."""
+    if major >= 11:
+        return {"Format": "Row major linear", "DataType": dtype}
+    return {"Format/Datatype": dtype}
 
 
 class Engine:
@@ -338,7 +374,7 @@ def _plan(trt: Any, network: Network, config: Config) -> bytes:
         dtype = "Half" if onnx.TensorProto.FLOAT16 in kinds else "Float"
     tactic = "sm80_xmma_gemm_tf32" if dtype == "Float" and "TF32" in names else "sm80_xmma_gemm"
     profile = config.profiles[0].shapes if config.profiles else {}
-    header = {"dtype": dtype, "tactic": tactic, "profile": profile}
+    header = {"major": int(trt.__version__.partition(".")[0]), "dtype": dtype, "tactic": tactic, "profile": profile}
     return MAGIC + json.dumps(header).encode() + b"\n" + network.model.SerializeToString()
 
 
