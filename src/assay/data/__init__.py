@@ -45,7 +45,9 @@ READERS = {
 }
 # Each factory takes the transform as data and returns a Transform.
 TRANSFORMS = {
+    "fast_image": "assay.data.fast_image:fast_image_transform",
     "image": "assay.data.image:image_transform",
+    "image_bytes": "assay.data.image_bytes:image_bytes_transform",
     "none": "assay.data.plain:null_transform",
     "pixels": "assay.data.pixels:pixel_transform",
 }

@@ -8,7 +8,8 @@
  * computed: a pixel does not depend on its neighbours in the output, so the bits stay the same.
  *
  * The last step replaces each byte by its normalised float32 from a table of 256 per channel and
- * writes it to the caller's array, channels first.  The interpreter lock is released throughout.
+ * writes it to the caller's array, channels first; or, for a model that normalises itself, the bytes are
+ * written as they are, channels last.  The interpreter lock is released throughout.
  *
  * Floating-point contraction must be off (setup.py sees to it): a fused multiply-add would round
  * the weights differently.
@@ -232,6 +233,7 @@ typedef struct {
     const uint8_t *fill;
     const float *table; /* channels × 256 */
     float *out;         /* channels × out_h × out_w */
+    uint8_t *bytes;     /* out_h × out_w × channels, in place of out; else NULL */
     int columns_first;
     int vector;
 } Job;
@@ -312,8 +314,13 @@ static int horizontal(const Job *job, int from, int x0, int count, const Rows *t
     return status;
 }
 
-/* One row of bytes (interleaved) to floats (planar), at output row y, columns x … */
+/* One row of bytes (interleaved) to floats (planar), or as it is, at output row y, columns x … */
 static void normalise(const Job *job, const uint8_t *row, int count, int y, int x) {
+    if (job->bytes) {
+        size_t place = ((size_t)y * (size_t)job->out_w + (size_t)x) * (size_t)job->channels;
+        memcpy(job->bytes + place, row, (size_t)count * (size_t)job->channels);
+        return;
+    }
     size_t plane = (size_t)job->out_h * (size_t)job->out_w;
     float *out = job->out + (size_t)y * (size_t)job->out_w + (size_t)x;
     if (job->channels == 3) {
@@ -331,6 +338,11 @@ static void normalise(const Job *job, const uint8_t *row, int count, int y, int 
 
 static void fill_out(const Job *job) {
     size_t plane = (size_t)job->out_h * (size_t)job->out_w;
+    if (job->bytes) {
+        for (size_t i = 0; i < plane; i++)
+            for (int c = 0; c < job->channels; c++) job->bytes[i * (size_t)job->channels + (size_t)c] = job->fill[c];
+        return;
+    }
     for (int c = 0; c < job->channels; c++) {
         float value = job->table[c * 256 + job->fill[c]];
         for (size_t i = 0; i < plane; i++) job->out[(size_t)c * plane + i] = value;
@@ -432,7 +444,9 @@ static const char *problem(const Job *job, const Py_buffer *pixels, const Py_buf
     if (pixels->len != (Py_ssize_t)job->height * job->width * job->channels) return "pixels do not fit their sizes";
     if (fill->len != job->channels) return "one fill byte per channel";
     if (table->len != (Py_ssize_t)job->channels * 256 * 4) return "the table is float32 (channels, 256)";
-    if (out->len != (Py_ssize_t)job->channels * job->out_h * job->out_w * 4) return "out is float32 (channels, h, w)";
+    Py_ssize_t values = (Py_ssize_t)job->channels * job->out_h * job->out_w;
+    if (job->bytes) return out->len == values ? NULL : "out is uint8 (h, w, channels)";
+    if (out->len != values * 4) return "out is float32 (channels, h, w)";
     if ((uintptr_t)out->buf % 4 || (uintptr_t)table->buf % 4) return "floats must be aligned";
     return NULL;
 }
@@ -440,17 +454,18 @@ static const char *problem(const Job *job, const Py_buffer *pixels, const Py_buf
 static PyObject *resample(PyObject *self, PyObject *args) {
     Py_buffer pixels = {0}, fill = {0}, table = {0}, out = {0};
     Job job = {0};
-    int plain = 0;
+    int plain = 0, bytes = 0;
     (void)self;
     if (!PyArg_ParseTuple(
-            args, "y*(iii)(iip)i(iiii)y*y*w*|p", &pixels, &job.height, &job.width, &job.channels, &job.resized_h,
+            args, "y*(iii)(iip)i(iiii)y*y*w*|pp", &pixels, &job.height, &job.width, &job.channels, &job.resized_h,
             &job.resized_w, &job.columns_first, &job.filter, &job.top, &job.left, &job.out_h, &job.out_w, &fill,
-            &table, &out, &plain))
+            &table, &out, &plain, &bytes))
         return NULL;
     job.pixels = pixels.buf;
     job.fill = fill.buf;
     job.table = table.buf;
     job.out = out.buf;
+    job.bytes = bytes ? out.buf : NULL;
 #if HAVE_AVX2_PATH
     job.vector = !plain && has_avx2();
 #endif
@@ -477,7 +492,8 @@ static PyMethodDef METHODS[] = {
     {"resample", resample, METH_VARARGS,
      "resample(pixels, (height, width, channels), (resized_h, resized_w, columns_first), filter, "
      "(top, left, out_h, out_w), "
-     "fill, table, out, plain=False)\n\nResize, crop and normalise; plain leaves vector instructions out."},
+     "fill, table, out, plain=False, bytes=False)\n\nResize, crop and normalise; plain leaves vector instructions out, "
+     "bytes the normalising."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -10,5 +10,6 @@ def resample(
     table: Any,
     out: Any,
     plain: bool = False,
+    bytes: bool = False,
     /,
 ) -> None: ...

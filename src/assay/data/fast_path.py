@@ -102,6 +102,21 @@ def decode_jpeg(content: bytes, channels: int) -> Array | None:
     None for what is no JPEG, is neither YCbCr nor grey (CMYK, RGB without transform), is larger than
     Pillow's limit, is asked for in grey but has colour, or makes the library complain in any way.
     """
+    size = decode_jpeg_header(content, channels)
+    if size is None:
+        return None
+    import simplejpeg
+
+    try:
+        buffer = _buffer(size[0] * size[1] * channels)
+        found: Array = simplejpeg.decode_jpeg(content, "RGB" if channels == 3 else "GRAY", buffer=buffer)
+    except ValueError:  # a damaged or unusual file: Pillow decides what it is
+        return None
+    return found
+
+
+def decode_jpeg_header(content: bytes, channels: int) -> tuple[int, int] | None:
+    """(height, width) of a JPEG that is simplejpeg's to decode, None for what is left to Pillow."""
     if content[:3] != _JPEG_START:
         return None
     import simplejpeg
@@ -109,14 +124,32 @@ def decode_jpeg(content: bytes, channels: int) -> Array | None:
 
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
-        limit = Image.MAX_IMAGE_PIXELS
-        if space not in ("YCbCr", "Gray") or (limit is not None and height * width > limit):
-            return None
-        if channels == 1 and space != "Gray":
-            return None
-        buffer = _buffer(height * width * channels)
-        found: Array = simplejpeg.decode_jpeg(content, "RGB" if channels == 3 else "GRAY", buffer=buffer)
     except ValueError:  # a damaged or unusual file: Pillow decides what it is
+        return None
+    limit = Image.MAX_IMAGE_PIXELS
+    if space not in ("YCbCr", "Gray") or (limit is not None and height * width > limit):
+        return None
+    return None if channels == 1 and space != "Gray" else (height, width)
+
+
+def decode_small(
+    content: bytes, channels: int, least: Callable[[tuple[int, int]], tuple[int, int]], factor: float
+) -> Array | None:
+    """As ``decode_jpeg``, but the decoder may leave detail out: at a scale that keeps at least the (height, width) that
+    ``least`` gives for the picture's own, where that saves a ``factor`` or more; near Pillow's bits, not equal."""
+    whole = decode_jpeg_header(content, channels)
+    if whole is None:
+        return None
+    import simplejpeg
+
+    height, width = least(whole)
+    if min(whole[0] / height, whole[1] / width) < factor:
+        return decode_jpeg(content, channels)
+    space = "RGB" if channels == 3 else "GRAY"
+    sizes = {"min_height": height, "min_width": width, "min_factor": factor}
+    try:
+        found: Array = simplejpeg.decode_jpeg(content, space, **sizes)
+    except ValueError:
         return None
     return found
 
@@ -130,13 +163,18 @@ class Finish:
 
 
 def resample(pixels: Array, placement: Placement, filter: str, order: str, finish: Finish, out: Array) -> None:
-    """uint8 (h, w, c) -> float32 ``out`` (c, height, width); ``order`` is a key of ORDERS."""
+    """uint8 (h, w, c) -> ``out``: float32 (c, height, width), or uint8 (height, width, c), which is not normalised;
+    ``order`` is a key of ORDERS."""
     from assay.data import _resample
 
-    window = (placement.top, placement.left, out.shape[1], out.shape[2])
+    as_bytes = out.dtype == np.uint8
+    size = out.shape[:2] if as_bytes else out.shape[1:]
+    window = (placement.top, placement.left, *size)
     columns_first = ORDERS[order](pixels.shape[0], pixels.shape[1], *placement.resized)
     resized = (*placement.resized, columns_first)
-    _resample.resample(pixels, pixels.shape, resized, FILTERS[filter], window, finish.fill, finish.table, out)
+    _resample.resample(
+        pixels, pixels.shape, resized, FILTERS[filter], window, finish.fill, finish.table, out, False, as_bytes
+    )
 
 
 def _buffer(size: int) -> Array:

@@ -83,13 +83,26 @@ class ImageTransform:
         expected = (self.settings.channels, *self.settings.size)
         if out.shape != expected or out.dtype != np.float32 or not out.flags.c_contiguous:
             raise BadInput(f"out must be contiguous float32 {expected}, not {out.dtype} {out.shape}")
+        if not self._fast_into(item, out):
+            self._normalise_into(self._window(self._image(item, self.ways())), out)
+
+    def bytes_into(self, item: Any, out: Array) -> None:
+        """``pixels`` written into ``out``: uint8 (height, width, channels), contiguous, such as a row of a batch."""
+        expected = (*self.settings.size, self.settings.channels)
+        if out.shape != expected or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise BadInput(f"out must be contiguous uint8 {expected}, not {out.dtype} {out.shape}")
+        if not self._fast_into(item, out):
+            out[...] = self.pixels(item)
+
+    def _fast_into(self, item: Any, out: Array) -> bool:
+        """False where Pillow has to do it."""
         ways = self.ways()
         if ways.resampler == "pillow" or self.settings.interpolation not in fast_path.FILTERS:
-            self._normalise_into(self._window(self._image(item, ways)), out)
-            return
+            return False
         pixels = self._pixels(item, ways)
         placement = self._place(pixels.shape[0], pixels.shape[1])
         fast_path.resample(pixels, placement, self.settings.interpolation, ways.order, self._finish, out)
+        return True
 
     def pixels(self, item: Any) -> Array:
         """Decoded, resized and cropped, not yet normalised: uint8 (height, width, channels)."""

@@ -9,14 +9,14 @@ from typing import Any
 from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.data.context import ReaderContext
-from assay.data.files import IMAGE_SUFFIXES, existing_folder, is_image, read_bytes
+from assay.data.files import IMAGE_SUFFIXES, existing_folder, is_image, read_file
 
 
 class ImageFolderReader:
     """Class folders in sorted order give the targets 0, 1, …; files below them, sorted, are the items.
 
     An item is the file's bytes, its id the path relative to ``root`` with forward slashes.
-    Only the paths are held in memory.
+    Only the ids are held in memory.
     """
 
     synthetic = False
@@ -24,6 +24,7 @@ class ImageFolderReader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._prefix = f"{root}/"
         self.name = f"imagefolder:{root}"
         classes, self._files = _scan(root)
         self.labels: tuple[str, ...] | None = classes
@@ -32,8 +33,8 @@ class ImageFolderReader:
         return len(self._files)
 
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
-        for path, target in self._files[start:stop]:
-            yield Item(path.relative_to(self.root).as_posix(), read_bytes(path), target)
+        for id, target in self._files[start:stop]:
+            yield Item(id, read_file(f"{self._prefix}{id}"), target)
 
 
 def open_imagefolder(argument: str | None, context: ReaderContext) -> ImageFolderReader:
@@ -41,15 +42,15 @@ def open_imagefolder(argument: str | None, context: ReaderContext) -> ImageFolde
     return ImageFolderReader(existing_folder(argument, "imagefolder"))
 
 
-def _scan(root: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+def _scan(root: Path) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
         raise BadInput(_no_class_folders(root), remedy=_fix(root))
-    files: list[tuple[Path, int]] = []
+    files: list[tuple[str, int]] = []
     empty: list[str] = []
     for target, folder in enumerate(folders):
         found = sorted(p for p in folder.rglob("*") if is_image(p))
-        files += [(p, target) for p in found]
+        files += [(p.relative_to(root).as_posix(), target) for p in found]
         if not found:
             empty.append(folder.name)
     if not files:

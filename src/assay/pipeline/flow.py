@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,10 +42,16 @@ class _Open:
     results: dict[int, BatchResult] = field(default_factory=dict)
 
 
+Enough = Callable[[ShardStore], bool]
+"""Asked after every shard that is written; True ends the run there."""
+
+
 class _State:
     """What the workers share."""
 
-    def __init__(self, flow: Flow, store: ShardStore, on_progress: Callable[[int], Any] | None) -> None:
+    def __init__(
+        self, flow: Flow, store: ShardStore, on_progress: Callable[[int], Any] | None, enough: Enough | None = None
+    ) -> None:
         self.flow = flow
         self.store = store
         self.failed = sum(len(s.failures) for s in store.finished.values())
@@ -54,6 +61,8 @@ class _State:
         self.lock = threading.Lock()
         self._before = self.failed + self.scored
         self._on_progress = on_progress
+        self._enough = enough
+        self.ended = False
         self._open: dict[int, _Open] = {}
 
     def take(self, batch: Batch, result: BatchResult) -> None:
@@ -73,6 +82,21 @@ class _State:
                 self._on_progress(self._before + self.done_now)
         if whole:
             self.store.write(_shard(batch.shard, opened, stop - start))
+            with self.lock:
+                if self._enough is not None and not self.ended:
+                    self.ended = self._enough(self.store)
+
+    def outcome(self, seconds: Seconds, watch: Stopwatch) -> Outcome:
+        finished = self.store.finished
+        failures = tuple(f for shard in sorted(finished) for f in finished[shard].failures)
+        if self.ended:
+            scored = sum(s.scored for s in finished.values())
+            return Outcome(scored + len(failures), scored, failures, self.done_now, seconds, watch)
+        if self.scored + self.failed != self.flow.total:
+            raise AssayError(
+                f"{self.scored} scored and {self.failed} failed samples do not add up to {self.flow.total}"
+            )
+        return Outcome(self.flow.total, self.scored, failures, self.done_now, seconds, watch)
 
     def _refuse_too_many(self, result: BatchResult) -> None:
         most = self.flow.max_failures
@@ -87,15 +111,23 @@ class _State:
         )
 
 
-def run(stages: Stages, flow: Flow, store: ShardStore, on_progress: Callable[[int], Any] | None = None) -> Outcome:
-    """Take every sample that no finished shard holds through the stages.
+def run(
+    stages: Stages,
+    flow: Flow,
+    store: ShardStore,
+    on_progress: Callable[[int], Any] | None = None,
+    enough: Enough | None = None,
+) -> Outcome:
+    """Take every sample that no finished shard holds through the stages, or as many as are ``enough``: then what
+    unfinished shards hold does not count.
 
     Raises BadInput for more failures than allowed, or the first error when nothing could be scored; shards that
     were finished before stay and are not done again.  Ctrl-C stops between batches.
     """
     watch = Stopwatch()
-    state = _State(flow, store, on_progress)
-    missing = [shard for shard in range(flow.shards) if shard not in store.finished]
+    state = _State(flow, store, on_progress, enough)
+    state.ended = enough is not None and bool(store.finished) and enough(store)
+    missing = [] if state.ended else [shard for shard in range(flow.shards) if shard not in store.finished]
     started = clock.now()
     source = ReadAhead(stages, flow, missing, watch)
     permits = threading.Semaphore(flow.cores)
@@ -103,6 +135,9 @@ def run(stages: Stages, flow: Flow, store: ShardStore, on_progress: Callable[[in
         threading.Thread(target=_work, args=(Worker(stages, flow, watch, permits), source, state), daemon=True)
         for _ in range(flow.workers)
     ]
+    # The libraries' objects, some hundred thousand, are not searched for garbage again and again meanwhile: that
+    # would stop all workers for 50 ms each time.  What is made from here on is.
+    gc.freeze()
     try:
         for thread in threads:
             thread.start()
@@ -110,6 +145,7 @@ def run(stages: Stages, flow: Flow, store: ShardStore, on_progress: Callable[[in
             while thread.is_alive():
                 thread.join(_JOIN_S)  # with a timeout, so that Ctrl-C is noticed
     finally:
+        gc.unfreeze()
         source.stop()
         for thread in threads:
             thread.join()
@@ -117,16 +153,29 @@ def run(stages: Stages, flow: Flow, store: ShardStore, on_progress: Callable[[in
     error = state.error or source.error
     if error is not None:
         raise error
-    failures = tuple(f for shard in sorted(store.finished) for f in store.finished[shard].failures)
-    if state.scored + state.failed != flow.total:
-        raise AssayError(f"{state.scored} scored and {state.failed} failed samples do not add up to {flow.total}")
-    return Outcome(flow.total, state.scored, failures, state.done_now, clock.now() - started, watch)
+    return state.outcome(clock.now() - started, watch)
+
+
+def gather(
+    results: Iterable[tuple[Batch, BatchResult]],
+    flow: Flow,
+    store: ShardStore,
+    on_progress: Callable[[int], Any] | None = None,
+) -> Outcome:
+    """The same for batches that workers elsewhere have done, in any order; ``watch`` times nothing."""
+    state = _State(flow, store, on_progress)
+    started = clock.now()
+    for batch, result in results:
+        state.take(batch, result)
+    return state.outcome(clock.now() - started, Stopwatch())
 
 
 def _work(worker: Worker, source: ReadAhead, state: _State) -> None:
     try:
         while (batch := source.next()) is not None:
             state.take(batch, worker.work(batch))
+            if state.ended:
+                source.stop()
     except BaseException as error:  # told by the thread that waits
         with state.lock:
             state.error = state.error or error

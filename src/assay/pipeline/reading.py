@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from assay.core import clock
@@ -27,11 +27,41 @@ class Batch:
     failures: list[Failure] = field(default_factory=list)
 
 
+class Reading:
+    """Items in order, from one pass over the data for as long as nothing is left out or broken."""
+
+    def __init__(self, read: Callable[[int, int], Iterator[Item]], total: int) -> None:
+        self._read = read
+        self._total = total
+        self._place = -1
+        self._items: Iterator[Item] = iter(())
+
+    def fill(self, batch: Batch, start: int, stop: int) -> Batch:
+        """Items ``start`` to ``stop`` into ``batch``; a bad one is noted and reading begins again behind it."""
+        place = start
+        while place < stop:
+            if self._place != place:
+                self._items = self._read(place, self._total)
+            try:
+                batch.items.append(next(self._items))
+            except StopIteration:
+                batch.failures += [(f"item {i}", "the data ended before it") for i in range(place, stop)]
+                self._place = -1
+                return batch
+            except AssayError as error:
+                batch.failures.append((f"item {place}", error.message))
+                self._place = -1
+            else:
+                self._place = place + 1
+            place += 1
+        return batch
+
+
 class ReadAhead:
     """Reads the batches of ``shards`` in order.  ``next`` gives None when there are no more."""
 
     def __init__(self, stages: Stages, flow: Flow, shards: Iterable[int], watch: Stopwatch) -> None:
-        self._read = stages.read
+        self._reading = Reading(stages.read, flow.total)
         self._flow = flow
         self._shards = list(shards)
         self._watch = watch
@@ -84,19 +114,7 @@ class ReadAhead:
         return False
 
     def _batch(self, batch: Batch, start: int, stop: int) -> Batch:
-        """Items ``start`` to ``stop``; a bad one is noted and reading begins again behind it."""
         began = clock.now()
-        place = start
-        while place < stop:
-            try:
-                for item in self._read(place, stop):
-                    batch.items.append(item)
-                    place += 1
-                if place < stop:
-                    batch.failures += [(f"item {i}", "the data ended before it") for i in range(place, stop)]
-                    place = stop
-            except AssayError as error:
-                batch.failures.append((f"item {place}", error.message))
-                place += 1
+        self._reading.fill(batch, start, stop)
         self._watch.add("read", began, stop - start)
         return batch

@@ -88,6 +88,12 @@ class ShardStore:
     def shard_rows(self, number: int) -> list[Scored]:
         return _read_rows(self.folder / self.finished[number].file, self.format)
 
+    def remove(self) -> None:
+        """Take the shards and their folder away, once what they hold is kept elsewhere."""
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
     def _note(self, number: int, finished: Finished) -> None:
         line = {"shard": number, "file": finished.file, "sha256": finished.sha256, "scored": finished.scored}
         with self._lock:
@@ -143,9 +149,12 @@ class _Results(Sequence[Scored]):
 
 
 def _has_pyarrow() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("pyarrow") is not None
+    """Imported here already, which takes half a second: not by a worker in the middle of the first shard."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], dict[int, Finished]] | None:

@@ -47,7 +47,7 @@ class Classification:
             raise BadInput(f"{len(ids)} samples, {len(targets)} labels and {len(scores)} rows of scores do not fit")
         wide = scores.astype(np.float64)
         labels = [_label(id, target, wide.shape[1]) for id, target in zip(ids, targets, strict=True)]
-        return [_score_row(*row) for row in zip(ids, wide, labels, strict=True)]
+        return _score_rows(ids, wide, labels)
 
     def figures(self, scored: Sequence[Scored]) -> dict[str, Figure]:
         """``accuracy.top1`` … ``accuracy.top5`` (no more than there are classes), ``error@1``, ``error@5``;
@@ -156,6 +156,28 @@ def _label(id: str, target: Any, classes: int) -> int:
             remedy="check that the data and the model number the same classes",
         )
     return target
+
+
+def _score_rows(ids: Sequence[str], scores: Array, labels: Sequence[int]) -> list[Scored]:
+    """All rows at once where none holds NaN, an infinity or a tie among its best; those are looked at alone."""
+    most = min(MOST, scores.shape[1])
+    places = np.arange(len(scores))[:, None]
+    with np.errstate(invalid="ignore"):
+        best = np.argpartition(scores, -most, axis=1)[:, -most:]
+        best = np.take_along_axis(best, np.argsort(-scores[places, best], axis=1), axis=1)
+        top = scores[places, best]
+        ranks = (scores >= scores[places, np.asarray(labels)[:, None]]).sum(axis=1) - 1
+        among = (scores >= top[:, -1:]).sum(axis=1)
+        plain = (among == most) & (np.diff(top, axis=1) < 0).all(axis=1) & np.isfinite(scores).all(axis=1)
+    found: list[Scored] = []
+    rows = zip(ids, labels, plain.tolist(), ranks.tolist(), best.tolist(), top[:, 0].tolist(), strict=True)
+    for number, (id, target, is_plain, rank, classes, score) in enumerate(rows):
+        if not is_plain:
+            found.append(_score_row(id, scores[number], target))
+            continue
+        row = {"id": id, "target": target, "rank": rank, "top5": classes, "score": score, "correct": rank == 0}
+        found.append(Scored(id, row, correct=rank == 0))
+    return found
 
 
 def _score_row(id: str, scores: Array, target: int) -> Scored:
