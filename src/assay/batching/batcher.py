@@ -42,14 +42,16 @@ class DynamicBatcher:
         session: Session | Mapping[int, Session],
         settings: BatcherSettings | None = None,
         times: BatchTimes | None = None,
+        alone: Session | None = None,
     ) -> None:
         """``session`` is one session, or one for every bucket (batch size -> session of that static batch).
+        ``alone`` is the same model opened for lone calls, which runs the batches beside which nothing runs or waits.
 
         ``times`` is t(b) as measured before; it goes on being refined.  Without it ``adaptive``
         starts as ``eager``.  A model that must not be merged ignores ``buckets``; a session of
         static batch N implies ``buckets=(N,)``.  Raises BadInput for settings the model rules out.
         """
-        self._sessions = Sessions.of(session)
+        self._sessions = Sessions.of(session, alone)
         self.settings = fitting(settings or BatcherSettings(), self._sessions)
         self._intake = Intake(self._sessions.signature)
         self._most = self.settings.max_batch if self._intake.mergeable else math.inf

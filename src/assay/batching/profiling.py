@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ import numpy as np
 from assay.batching.batch_times import BatchTimes, profile, profile_sizes
 from assay.batching.settings import BatcherSettings
 from assay.batching.worker import Sessions, fitting
+from assay.core import clock
 from assay.core.engine import Session
 from assay.core.errors import BadInput
 from assay.core.tensors import Array, Feed, Signature
@@ -17,13 +19,18 @@ from assay.core.units import Seconds
 
 
 def profile_at_load(
-    session: Session | Mapping[int, Session], feed: Feed, settings: BatcherSettings, calls: int = 5
+    session: Session | Mapping[int, Session],
+    feed: Feed,
+    settings: BatcherSettings,
+    calls: int = 5,
+    within_s: Seconds = math.inf,
 ) -> BatchTimes:
     """Run ``session`` at the sizes worth knowing, ``settings.instances`` callers at a time, ``calls`` times each.
 
     Instances share cores, so the t(b) of one caller alone would be too good to be true.  ``feed``
     (one row or more) is repeated to every size; a model that is never merged is run with it as
-    it is.  Doubles as the warm-up.  Raises BadInput for a feed without rows, and what the session raises.
+    it is.  Doubles as the warm-up.  No size is begun after ``within_s``: the smallest and the largest come first,
+    what lies between is then interpolated.  Raises BadInput for a feed without rows, and what the session raises.
     """
     sessions = Sessions.of(session)
     signature = sessions.signature
@@ -43,7 +50,10 @@ def profile_at_load(
         except Exception as error:
             failures.append(error)
 
-    for size in sizes:
+    until_s = clock.now() + within_s
+    for size in dict.fromkeys((sizes[0], sizes[-1], *sizes)):
+        if size != sizes[0] and clock.now() > until_s:
+            continue
         threads = [threading.Thread(target=caller, args=(size,)) for _ in range(settings.instances)]
         for thread in threads:
             thread.start()
@@ -51,7 +61,7 @@ def profile_at_load(
             thread.join()
         if failures:
             raise failures[0]
-    return BatchTimes(settings.max_batch, points=points)
+    return BatchTimes(settings.max_batch, points={size: found for size, found in sorted(points.items()) if found})
 
 
 def repeated(signature: Signature, feed: Feed, rows: int) -> dict[str, Array]:

@@ -37,6 +37,8 @@ class Request:
     finished_s: Seconds = math.nan
     batch_rows = 0
     """Rows of the batch this request ran in, padding not counted."""
+    spans: tuple[Seconds, Seconds, Seconds] | None = None
+    """Its batch's seconds: gathering rows, in the session, handing out; None where it did not run in a batch."""
     outputs: dict[str, Array] | None = None
     error: AssayError | None = None
     context: Any = None

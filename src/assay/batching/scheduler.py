@@ -26,7 +26,11 @@ from assay.core.units import Seconds
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Requests started together: ``rows`` rows, padded to ``size``.  ``number`` counts batches from 0."""
+    """Requests started together: ``rows`` rows, padded to ``size``.  ``number`` counts batches from 0.
+
+    ``alone``: nothing else ran or waited when it was started.  ``apart``: it was run by the session for such
+    batches, whose durations say nothing about t(b) under load.
+    """
 
     requests: list[Request]
     rows: int
@@ -34,6 +38,8 @@ class Batch:
     number: int
     started_s: Seconds
     predicted_s: Seconds
+    alone: bool = False
+    apart: bool = False
 
 
 class Scheduler:
@@ -121,7 +127,8 @@ class Scheduler:
         counters.running -= len(batch.requests)
         if compute_s is not None:
             counters.compute_s += compute_s
-            self.times.observe(batch.size, compute_s, batch.predicted_s)
+            if not batch.apart:
+                self.times.observe(batch.size, compute_s, batch.predicted_s)
         self.policy.finished(batch.rows, now_s, len(self.running))
 
     def drop(self, request: Request, error: Dropped, now_s: Seconds) -> None:
@@ -238,7 +245,8 @@ class Scheduler:
 
     def _started(self, taken: list[Request], rows: int, now_s: Seconds) -> Batch:
         size = self.buckets.up(rows)
-        batch = Batch(taken, rows, size, self._batches, now_s, self.times.predict(size))
+        alone = not self.running and not self.pending.count
+        batch = Batch(taken, rows, size, self._batches, now_s, self.times.predict(size), alone)
         self._batches += 1
         self.running.append(batch)
         counters = self.counters

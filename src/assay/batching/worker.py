@@ -21,19 +21,26 @@ from assay.core.units import Seconds
 
 @dataclass(frozen=True)
 class Sessions:
-    """The session for every batch size: ``any`` unless ``by_size`` has one for that very size."""
+    """The session for every batch size: ``any`` unless ``by_size`` has one for that very size.
+
+    ``alone``, where there is one, runs the batches that have the machine to themselves: the same model, opened
+    so that one call uses all cores.
+    """
 
     any: Session | None
     by_size: Mapping[int, Session]
+    alone: Session | None = None
 
     @classmethod
-    def of(cls, session: Session | Mapping[int, Session]) -> Sessions:
-        """One session, or one for every batch size.  Raises BadInput for none."""
-        if not isinstance(session, Mapping):
-            return cls(session, {})
-        if not session:
-            raise BadInput("a batcher needs at least one session")
-        return cls(None, dict(session))
+    def of(cls, session: Session | Mapping[int, Session], alone: Session | None = None) -> Sessions:
+        """One session, or one for every batch size.  Raises BadInput for none, or an ``alone`` of another signature."""
+        if isinstance(session, Mapping):
+            if not session:
+                raise BadInput("a batcher needs at least one session")
+            return cls(None, dict(session), alone)
+        if alone is not None and alone.signature != session.signature:
+            raise BadInput(f"the session for lone batches is of another model: {alone.signature}")
+        return cls(session, {}, alone)
 
     @property
     def mergeable(self) -> bool:
@@ -82,7 +89,9 @@ class Worker:
         """
         requests = batch.requests
         try:
-            return self._run(requests, batch.rows, batch.size)
+            session = self._sessions.alone if batch.alone else None
+            batch.apart = session is not None
+            return self._run(requests, batch.rows, batch.size, session)
         except BaseException as error:
             if len(requests) > 1 and self._isolate:
                 for request in requests:
@@ -92,13 +101,19 @@ class Worker:
                     request.error = failure(error)
             return None
 
-    def _run(self, requests: Sequence[Request], rows: int, size: int) -> Seconds:
+    def _run(self, requests: Sequence[Request], rows: int, size: int, session: Session | None = None) -> Seconds:
+        now = self._now
+        gathering_s = now()
         feed = self._arena.feed(requests, rows, size)
-        session = self._single or self._sessions.at(size)
-        began_s = self._now()
+        session = session or self._single or self._sessions.at(size)
+        began_s = now()
         outputs = session.run(feed)
-        compute_s = self._now() - began_s
+        ended_s = now()
         self._hand_out.give(outputs, requests, size, self._arena)
+        compute_s = ended_s - began_s
+        spans = (began_s - gathering_s, compute_s, now() - ended_s)
+        for request in requests:
+            request.spans = spans
         return compute_s
 
     def _run_alone(self, request: Request) -> None:

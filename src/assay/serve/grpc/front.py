@@ -1,0 +1,31 @@
+"""Front: what a connection asks of the server it belongs to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from assay.serve.grpc.head import Head
+from assay.serve.grpc.stream import Call, MessageMemory, Stream
+from assay.serve.settings import Limits
+
+if TYPE_CHECKING:
+    from assay.serve.grpc.connection import Connection
+
+
+class Front(Protocol):
+    limits: Limits
+    memory: MessageMemory
+
+    def call(self, connection: Connection, stream: Stream, head: Head) -> Call:
+        """Raises GrpcError or ServeError for a call that is refused before its message is read."""
+        ...
+
+    def joined(self, connection: Connection) -> None:
+        """Raises ServeError when there is no room for it."""
+        ...
+
+    def lost(self, connection: Connection) -> None: ...
+
+    def broken(self, error: BaseException) -> None:
+        """An error nobody expected: for the log."""
+        ...
