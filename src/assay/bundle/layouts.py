@@ -1,0 +1,62 @@
+"""How a bundle is laid out where it is wanted: as it is, or as another server's folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from assay.bundle.manifest import verify_manifest
+from assay.core.errors import BadInput
+
+# Each layout takes (bundle folder, target folder, LayoutOptions) and returns a Laid.
+LAYOUTS: dict[str, str] = {
+    "assay": "assay.bundle.layouts:copy_bundle",
+    "triton": "assay.bundle.triton:write_repository",
+}
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """What a Triton model repository can be told; a copy takes none of it.
+
+    ``backend`` is ``native`` or ``python``; ``pictures`` (python only) takes encoded pictures in place of tensors.
+    ``delay_us`` is how long Triton's batcher may wait for more; None elsewhere: as the bundle says.
+    """
+
+    backend: str = "native"
+    name: str | None = None
+    max_batch: int | None = None
+    delay_us: int = 0
+    instances: int | None = None
+    pictures: bool = False
+
+
+@dataclass(frozen=True)
+class Laid:
+    """What was written; ``notes`` is what of the bundle has no place there, or what the reader needs to know."""
+
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+
+def copy_bundle(folder: Path, out_dir: Path, options: LayoutOptions) -> Laid:
+    """Copy the bundle to ``out_dir``, which must not exist, and recompute its digests there.
+
+    Raises BadInput for a folder that is in the way, a bundle that is not whole, or options of another layout.
+    """
+    if options != LayoutOptions():
+        raise BadInput("a bundle is copied as it is; these options are for Triton", remedy="--layout triton")
+    if out_dir.exists():
+        raise BadInput(f"{out_dir} exists already", remedy="give a folder that does not exist yet")
+    temporary = out_dir.with_name(out_dir.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        shutil.copytree(folder, temporary)
+        problems = verify_manifest(temporary)
+        if problems:
+            raise BadInput(f"the bundle {folder} is not whole: {problems[0]}")
+        temporary.rename(out_dir)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Laid(out_dir)
