@@ -11,12 +11,20 @@ from assay.core.record import Figure, RawSamples, Record
 from assay.core.verdict import Reason, combine
 from assay.job.raw_series import condense
 from assay.job.reporting import fronts_of
+from assay.present.evidence import Divergence, Errors, Evidence, Operator, StageBar, StageError, Waterfall
 from assay.present.html import render
 from assay.present.rows import Report, table_rows
 
+DOT = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhf"
+    "DwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\">"
 ENGINES = ("torch", "onnxruntime", "openvino", HOSTILE)
 BATCHES = (1, 2, 4, 8, 16, 32)
+
+
+PLOTS = ("speedup", "batch", "latency", "accuracy", "histogram", "timeline", "numerics", "drop")
 
 
 def records_of(engine: str, precision: str, speed: float) -> list[Record]:
@@ -50,7 +58,15 @@ def records_of(engine: str, precision: str, speed: float) -> list[Record]:
             "won": 0,
             "flips": 1,
             "mcnemar_p": 1.0,
-            "flipped": [{"id": HOSTILE, "lost": True, "reference": {"label": HOSTILE}, "candidate": {"label": 2}}],
+            "flipped": [
+                {"id": HOSTILE, "lost": True, "reference": {"label": HOSTILE}, "candidate": {"label": 2}},
+                {
+                    "id": "pictured",
+                    "lost": False,
+                    "reference": {"target": 1, "top5": [0, 1]},
+                    "candidate": {"top5": [1]},
+                },
+            ],
         },
         environment=environment,
     )
@@ -63,6 +79,7 @@ def records_of(engine: str, precision: str, speed: float) -> list[Record]:
                 "latency.p50": Figure(batch / rate, "s", 0.98 * batch / rate, 1.02 * batch / rate, 0.95, 900),
                 "latency.p99": Figure(2 * batch / rate, "s"),
                 "speedup.eager": Figure(speed, "ratio", 0.95 * speed, 1.05 * speed, 0.95, 900),
+                "speedup.torch_compile": Figure(speed / 2, "ratio", 0.45 * speed, 0.55 * speed, 0.95, 900),
                 "memory.peak": Figure(1e8, "B"),
             }
             conditions = {"scenario": scenario, "batch": batch}
@@ -78,6 +95,43 @@ def records_of(engine: str, precision: str, speed: float) -> list[Record]:
                 )
             )
     return found
+
+
+def evidence_of(records: list[Record]) -> Evidence:
+    """What stands beside the table, with a hostile name wherever a name can be."""
+    verified = [r for r in records if r.kind == "verify"]
+    stages = (
+        StageBar("read", 0, 1e-4),
+        StageBar("infer", 1e-4, 2e-3, 400.0, 0.8, 500.0),
+        StageBar(HOSTILE, 2e-3, 1e-5),
+    )
+    operators = [Operator(f"t{i}", f"Conv c{i}", 1e-3 if i == 9 else None, 2e-7 * (i + 1), 1e-5, i == 9, HOSTILE)
+                 for i in range(30)]  # fmt: skip
+    rows = (
+        StageError("export", "within its due", 0.0, 1e-6, 0.0),
+        StageError(HOSTILE, "beyond its due", 1e-2, 1e-5, 1e-2),
+    )
+    return Evidence(
+        tuple(Waterfall(verified[i].id, f"case {i} {HOSTILE}", 390.0, stages, HOSTILE) for i in range(2)),
+        tuple(
+            Errors(
+                r.id,
+                " ".join((r.subject["engine"], r.subject["precision"])),
+                r.subject["engine"],
+                r.subject["precision"],
+                output,
+                "8",
+                ((-20, 40), (-18, 50)),
+                10,
+                100,
+            )
+            for r in verified
+            for output in ("y", HOSTILE)
+        ),
+        (Divergence(verified[0].id, HOSTILE, HOSTILE, rows, tuple(operators), (HOSTILE,)),),
+        {"pictured": DOT, "hostile": 'data:image/png;base64,x"); } body { display: none'},
+        ("cat", HOSTILE),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +154,7 @@ def report() -> Report:
         chosen_batch=8,
         about={"command": f"assay run net.py:net --data '{HOSTILE}' --out x --json", "warnings": [HOSTILE]},
         series={r.id: condense(timings) for r in records if r.kind == "measure"},
+        evidence=evidence_of(records),
     )
     return replace(report, fronts=fronts_of(table_rows(report)))
 
@@ -185,7 +240,7 @@ def test_hostile_names_stay_text(opened):
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_plot_is_drawn_and_nothing_sticks_out(opened, width, dark):
     browser = opened(width=width, dark=dark)
-    for name in ("speedup", "batch", "latency", "accuracy", "histogram", "timeline", "numerics", "drop"):
+    for name in (*PLOTS, "waterfall", "errors", "operators"):
         marks = f"document.querySelectorAll('#plot-{name} .plot-container svg .trace').length"
         assert script(browser, marks) >= 1, name
         box = script(browser, f"document.querySelector('#plot-{name} svg').getBoundingClientRect().width")
@@ -257,8 +312,36 @@ def test_it_prints_with_everything_open_and_light(opened):
     browser = opened(dark=True)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
     assert len(printed) > 50_000
+    before = script(browser, "document.querySelectorAll('main details[open]').length")
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     assert script(browser, "document.querySelectorAll('#accuracy details:not([open])').length") == 0
     browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
-    assert script(browser, "document.querySelectorAll('#accuracy details[open]').length") == 0
+    assert script(browser, "document.querySelectorAll('main details[open]').length") == before
+    assert browser.get_log("browser") == []
+
+
+def test_pictures_of_changed_predictions_are_drawn_once_and_named(opened):
+    browser = opened()
+    shown = "[...document.querySelectorAll('.picture')].map(p => getComputedStyle(p).backgroundImage)"
+    assert set(script(browser, shown)) == {f'url("{DOT}")'} and len(script(browser, shown)) == 12
+    assert script(browser, "document.documentElement.innerHTML.split('iVBORw0KGgo').length - 1") == 1
+    assert script(browser, "getComputedStyle(document.body).display") == "block"
+    card = script(browser, "document.querySelector('.flip figcaption').textContent")
+    assert "truth" in card and f"1 {HOSTILE}" in card and "0 cat" in card
+
+
+def test_the_parts_beside_the_table_switch_and_lead_to_their_records(opened, report):
+    browser = opened()
+    browser.execute_script(
+        "const s = document.getElementById('errors-case'); s.value = '1'; s.dispatchEvent(new Event('change'))"
+    )
+    names = script(browser, "document.getElementById('plot-errors').data.length")
+    assert names == 12
+    assert "10.00 % of 100 elements equal" in script(browser, "document.getElementById('errors-note').textContent")
+    titles = script(browser, "[...document.getElementById('pipeline-case').options].map(o => o.textContent)")
+    assert titles == [w.title for w in report.evidence.waterfalls]
+    guilty = script(browser, "[...document.querySelectorAll('#divergence tbody tr')].map(r => r.textContent)")
+    assert any("Conv c9" in text for text in guilty) and not any("Conv c8" in text for text in guilty)
+    browser.execute_script("document.querySelector('#divergence a.evidence').click()")
+    assert script(browser, "document.querySelector('#drawer details summary strong').textContent") == "verify"
     assert browser.get_log("browser") == []

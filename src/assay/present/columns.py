@@ -12,6 +12,7 @@ from assay.present.text import one_line
 
 CHOSEN_MARK = "▶"
 EAGER = "vs torch eager fp32"
+COMPILED = "vs torch.compile"
 SPEEDUP = "vs reference"
 SHORT_SPEEDUP = "speed-up"
 ACCURACY = "accuracy"
@@ -265,6 +266,13 @@ COLUMNS: tuple[Column, ...] = (
     _latency("p90", interval=False),
     _latency("p99", interval=False),
     _over_reference(interval=True),
+    Column(
+        COMPILED,
+        _speed("speedup.torch_compile", interval=True),
+        _speed_note("speedup.torch_compile"),
+        right=True,
+        optional=True,
+    ),
     Column("accuracy", lambda row: accuracy_text(row.accuracy)),
     Column("drop", lambda row: format_drop(row.accuracy.drop), right=True, optional=True),
     Column(_NUMERICS, lambda row: numeric_text(row.numeric)),

@@ -25,6 +25,7 @@ _SPEEDS = (
     ("latency_p99_s", "latency.p99"),
     ("latency_mean_s", "latency.mean"),
     ("speedup_vs_reference", "speedup.eager"),
+    ("speedup_vs_torch_compile", "speedup.torch_compile"),
 )
 
 

@@ -12,11 +12,13 @@ from string import Template
 from typing import Any
 
 from assay.core.verdict import Reason, Verdict
+from assay.present.columns import COMPILED
 from assay.present.figures import format_drop, format_figure
 from assay.present.html_cells import Cell, columns, full_name, name, safe, speedup_header
 from assay.present.html_data import payload, to_script
+from assay.present.html_evidence import divergence_section, pipeline_section
+from assay.present.html_gallery import changed_predictions, picture_style
 from assay.present.html_sections import (
-    changed_predictions,
     environment_table,
     findings_list,
     footnotes,
@@ -37,20 +39,23 @@ def render(report: Report) -> str:
     rows = table_rows(report)
     parts = {
         "title": safe(report.title or "report"),
-        "style": _asset("report.css"),
+        "style": _asset("report.css") + picture_style(report.evidence),
         "subtitle": _subtitle(report),
         "tone": _TONES.get(report.verdict.state, "warn") if report.verdict else "warn",
         "verdict": _verdict(report.verdict, rows),
         "tiles": _tiles(rows),
         "table": _table(rows),
         "findings": findings_list(report),
-        "changed": changed_predictions(report.records),
+        "changed": changed_predictions(report.records, report.evidence),
+        "pipeline": pipeline_section(report.evidence),
+        "divergence": divergence_section(report.evidence),
         "notes": notes_list(report, rows),
         "environment": environment_table(report.records),
         "command": _command(report.about),
         "records": records_table(report.records),
         "plotting": _asset("plotly-basic.min.js"),
         "script": _asset("report.js"),
+        "more": _asset("evidence.js"),
     }
     rest = sum(len(text.encode()) for text in parts.values())
     parts["payload"] = to_script(payload(report, rows, BUDGET_BYTES - rest))
@@ -111,6 +116,7 @@ def _tiles(rows: Sequence[Row]) -> str:
         ("throughput", row.speeds.get("throughput"), row.origins.get("throughput")),
         ("median latency", row.speeds.get("latency.p50"), row.origins.get("latency.p50")),
         (speedup_header(rows), row.speeds.get("speedup.eager"), row.origins.get("speedup.eager")),
+        (COMPILED, row.speeds.get("speedup.torch_compile"), row.origins.get("speedup.torch_compile")),
         ((row.accuracy.name or "accuracy").removeprefix("accuracy."), row.accuracy.figure, row.accuracy.record),
         ("drop against the reference", drop, row.accuracy.record),
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape as html_escape
 
 from assay.core.record import Figure
-from assay.present.columns import EAGER, accuracy_text
+from assay.present.columns import COMPILED, EAGER, accuracy_text
 from assay.present.figures import DASH, format_drop, format_figure
 from assay.present.rows import CLASSES, Row
 from assay.present.text import one_line
@@ -54,6 +54,7 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("p90", _speed("latency.p90", interval=False), optional=True),
         Column("p99", _speed("latency.p99", interval=False)),
         Column(speedup_header(rows), _speed("speedup.eager"), optional=True),
+        Column(COMPILED, _speed("speedup.torch_compile"), optional=True),
         Column("accuracy", accuracy, wide=True),
         Column("numerics", numeric, wide=True),
         Column("memory", memory, optional=True),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.core.record import Figure, Record
+from assay.present.evidence import Divergence, Errors, Waterfall
 from assay.present.figures import format_figure
 from assay.present.html_cells import full_name, name, speedup_header
 from assay.present.reproduce import row_command
@@ -15,7 +16,7 @@ from assay.present.rows import ALL_BUSY, ONE_CALLER, Report, Row
 from assay.present.series import Series
 from assay.present.text import one_line
 
-_FIGURES = ("throughput", "latency.p50", "latency.p90", "latency.p99", "speedup.eager")
+_FIGURES = ("throughput", "latency.p50", "latency.p90", "latency.p99", "speedup.eager", "speedup.torch_compile")
 
 
 def payload(report: Report, rows: Sequence[Row], budget_bytes: int) -> dict[str, Any]:
@@ -48,6 +49,9 @@ def _everything(report: Report, rows: Sequence[Row]) -> dict[str, Any]:
         "environments": environments,
         "series": {id: _series(s) for id, s in report.series.items()},
         "latency_scenarios": [ONE_CALLER, ALL_BUSY],
+        "pipelines": [_waterfall(w) for w in report.evidence.waterfalls],
+        "errors": [_errors(e) for e in report.evidence.errors],
+        "divergences": [_divergence(d) for d in report.evidence.divergences],
         "fronts": {front: list(places) for front, places in report.fronts.items()},
     }
 
@@ -100,6 +104,48 @@ def _series(series: Series) -> dict[str, Any]:
         "warmup": series.warmup,
         "reason": series.reason,
     }
+
+
+def _waterfall(found: Waterfall) -> dict[str, Any]:
+    stages = []
+    for stage in found.stages:
+        said = [f"{format_figure(Figure(stage.busy_s, 's'))} of work a sample"]
+        said += [f"{stage.rate:,.4g} samples/s while it ran"] if stage.rate is not None else []
+        said += [f"{stage.utilisation:.0%} of its threads busy"] if stage.utilisation is not None else []
+        said += [f"its calls alone allow {stage.alone_rate:,.4g} samples/s"] if stage.alone_rate is not None else []
+        stages.append({"name": stage.name, "start": stage.start_s, "busy": stage.busy_s, "text": said})
+    whole = [] if found.rate is None else [f"{found.rate:,.4g} samples/s end to end"]
+    note = " · ".join([*whole, *([one_line(found.bottleneck)] if found.bottleneck else [])])
+    return {"record": found.record, "title": one_line(found.title), "stages": stages, "note": note}
+
+
+def _errors(found: Errors) -> dict[str, Any]:
+    return {
+        "record": found.record,
+        "title": one_line(found.title),
+        "engine": one_line(found.engine),
+        "precision": one_line(found.precision),
+        "case": f"output {one_line(found.output)}, batch {one_line(found.batch)}",
+        "counts": [list(pair) for pair in found.counts],
+        "equal": found.equal,
+        "n": found.n,
+    }
+
+
+def _divergence(found: Divergence) -> dict[str, Any]:
+    operators = [
+        {
+            "tensor": one_line(o.tensor),
+            "nodes": one_line(o.nodes),
+            "local": o.local,
+            "accumulated": o.accumulated,
+            "due": o.due,
+            "guilty": o.guilty,
+            "origin": one_line(o.origin),
+        }
+        for o in found.operators
+    ]
+    return {"record": found.record, "title": one_line(found.title), "operators": operators}
 
 
 def _short(seconds: float) -> float:

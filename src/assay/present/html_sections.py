@@ -1,16 +1,13 @@
-"""The lower parts of the page: footnotes, changed predictions, notes, environment, the list of records."""
+"""The lower parts of the page: footnotes, notes, environment, the list of records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from assay.core.record import Record
 from assay.present.html_cells import full_name, safe
 from assay.present.markdown import flatten
 from assay.present.rows import Report, Row
-
-MOST_FLIPS = 50
 
 
 def footnotes(notes: Sequence[str]) -> str:
@@ -72,48 +69,6 @@ def _values(found: Mapping[str, None]) -> str:
     if len(shown) <= 4:
         return " / ".join(shown)
     return f"{' / '.join(shown[:3])} / … ({len(shown)} values; each record has its own)"
-
-
-def changed_predictions(records: Sequence[Record]) -> str:
-    """The samples that only one of reference and candidate got right, from the evaluations' own lists."""
-    parts = []
-    for record in records:
-        details = record.details
-        if record.kind != "evaluate" or record.status != "ok" or "flipped" not in details:
-            continue
-        title = safe(f"{record.subject.get('engine')} {record.subject.get('precision')}")
-        p = details.get("mcnemar_p")
-        chance = f" · McNemar p = {p:.3g}" if isinstance(p, float | int) else ""
-        count = f"{details.get('lost', '?')} lost, {details.get('won', '?')} won of {details.get('n', '?')}{chance}"
-        lines = "".join(map(_flip, details["flipped"][:MOST_FLIPS]))
-        head = "<tr><th>sample</th><th>effect</th><th>reference</th><th>candidate</th></tr>"
-        table = f'<table class="flips"><thead>{head}</thead><tbody>{lines}</tbody></table>'
-        more = _more(details)
-        inner = f'<div class="scroll">{table}</div>{more}' if lines else '<p class="empty">No prediction changed.</p>'
-        link = f'<a class="evidence" href="#record-{safe(record.id)}" data-record="{safe(record.id)}">record</a>'
-        parts.append(
-            f"<details><summary><strong>{title}</strong> <span>{safe(count)}</span></summary>{inner}{link}</details>"
-        )
-    return "".join(parts) or '<p class="empty">No candidate was compared with the reference sample by sample.</p>'
-
-
-def _more(details: Mapping[str, Any]) -> str:
-    shown, flips = min(len(details["flipped"]), MOST_FLIPS), details.get("flips")
-    return f'<p class="hint">{shown} of {flips} shown.</p>' if isinstance(flips, int) and flips > shown else ""
-
-
-def _flip(flip: Mapping[str, Any]) -> str:
-    effect = '<span class="chip bad">lost</span>' if flip.get("lost") else '<span class="chip good">won</span>'
-    sides = "".join(f"<td>{safe(_row_text(flip.get(side) or {}))}</td>" for side in ("reference", "candidate"))
-    return f"<tr><td>{safe(flip.get('id'))}</td><td>{effect}</td>{sides}</tr>"
-
-
-def _row_text(row: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in row.items():
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        parts.append(f"{name} {text}")
-    return ", ".join(parts)[:200]
 
 
 def records_table(records: Sequence[Record]) -> str:

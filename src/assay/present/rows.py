@@ -14,6 +14,7 @@ from typing import Any
 
 from assay.core.record import Figure, Record, withheld
 from assay.core.verdict import Verdict
+from assay.present.evidence import Evidence
 from assay.present.series import Series
 
 NOT_CHECKED_SPEED = "speed withheld: numerics not checked"
@@ -35,6 +36,7 @@ throughput is the second's, latencies are the first's.  Any other scenario has r
 _SPEEDS = {
     "throughput": ("samples/s", (ALL_BUSY, ONE_CALLER)),
     "speedup.eager": ("ratio", (ALL_BUSY, ONE_CALLER)),
+    "speedup.torch_compile": ("ratio", (ALL_BUSY, ONE_CALLER)),
     "latency.p50": ("s", (ONE_CALLER, ALL_BUSY)),
     "latency.p90": ("s", (ONE_CALLER, ALL_BUSY)),
     "latency.p99": ("s", (ONE_CALLER, ALL_BUSY)),
@@ -56,6 +58,7 @@ class Report:
     What takes computing is computed by the caller: ``series`` holds, by record id, the raw timings made
     small enough to draw; ``fronts`` the places (in ``table_rows``) of the rows that no other row beats, by
     the name of the front: ``latency`` (throughput against p50) and ``accuracy`` (throughput against accuracy).
+    ``evidence`` is what is shown besides the table.
     """
 
     title: str
@@ -66,6 +69,7 @@ class Report:
     about: Mapping[str, Any] = field(default_factory=dict)
     series: Mapping[str, Series] = field(default_factory=dict)
     fronts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 @dataclass(frozen=True)

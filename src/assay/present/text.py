@@ -15,8 +15,10 @@ def state_word(state: str) -> str:
 def one_line(text: object) -> str:
     """``text`` on one line, without control characters (which could move a terminal's cursor) and without
     the invisible marks that reorder text."""
-    kept = (c if unicodedata.category(c) not in _INVISIBLE else " " for c in str(text))
-    return " ".join("".join(kept).split())
+    whole = str(text)
+    if not whole.isprintable():  # what is printable holds none of them; a list of thousands is looked at faster so
+        whole = "".join(c if unicodedata.category(c) not in _INVISIBLE else " " for c in whole)
+    return " ".join(whole.split())
 
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})

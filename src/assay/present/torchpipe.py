@@ -90,6 +90,8 @@ def _legend(records: Sequence[Record]) -> list[str]:
         said = [f"{_name(record)}: {record.label}"] if record.label not in (None, "stable") else []
         said += [f"{_name(record)}: {text}" for text in record.warnings]
         lines += [f"- {escape(text)}" for text in said]
+    unread = {r.figures["gpu.usage"].reason for r in records if "gpu.usage" in r.figures}
+    lines += [f"- no gpu_usage: {escape(reason)}" for reason in sorted(unread - {None}, key=str)]
     return lines
 
 

@@ -345,12 +345,16 @@
     const zero = { type: "line", x0: 0, x1: 0, yref: "paper", y0: 0, y1: 1, line: { color: css("--faint"), dash: "dot", width: 1.5 } };
     draw("plot-drop", traces, layout("points lost (left of the line: gained)", "", { shapes: [zero], yaxis: { title: undefined }, showlegend: false }), "No candidate was compared with the reference sample by sample.");
   }
+  const others = [];
   function drawAll() {
     drawSpeed();
     drawSeries();
     drawNumerics();
     drawDrop();
+    others.forEach((drawOther) => drawOther());
   }
+  // What evidence.js draws with, and where it has itself called again when the colours change.
+  window.assayReport = { data, byId, make, plain, css, color, dash, layout, draw, show, others };
   function startSeries() {
     const select = byId("series-case");
     for (const key of cases.keys()) select.append(make("option", key, { value: key }));
@@ -370,5 +374,4 @@
     drawAll();
   });
   window.addEventListener("afterprint", () => { closed.splice(0).forEach((d) => { d.open = false; }); drawAll(); });
-  document.documentElement.dataset.ready = "1";
 })();
