@@ -74,7 +74,8 @@ def run(
 
     ``settings``: engines, precisions, batches (sequences), device, seed, threads, policy (a Policy or
     the path of a TOML file), quick (bool), preprocess (a function of one item), name, export (an
-    ExportOptions), source (a SourceOptions).
+    ExportOptions), source (a SourceOptions), int8 (an Int8: calibration, control, max_drop), buckets
+    (batch sizes), compiled (bool: whether torch.compile is measured as a baseline; not with quick).
 
     Raises BadInput for what cannot be right, NotAvailable, ExportFailed, EngineFailed, StorageFailed.
     """
@@ -102,14 +103,16 @@ def run(
 
 def _request(spec: str, name: str, out: str | Path | None, settings: dict[str, Any]) -> RunRequest:
     policy = settings.pop("policy", DEFAULT_POLICY)
+    quick = settings.pop("quick", False)
     request = RunRequest(
         model=spec,
         out=Path(out) if out else default_folder(name),
         policy=policy if isinstance(policy, Policy) else Policy.load(Path(policy)),
-        effort=QUICK if settings.pop("quick", False) else Effort(),
+        effort=QUICK if quick else Effort(),
         command=f"assay.run({spec!r}, …)",
+        compiled=not quick,
     )
-    for field in ("engines", "precisions", "batches"):
+    for field in ("engines", "precisions", "batches", "buckets"):
         if settings.get(field) is not None:
             settings[field] = tuple(settings[field])
     unknown = set(settings) - {
@@ -122,6 +125,9 @@ def _request(spec: str, name: str, out: str | Path | None, settings: dict[str, A
         "export",
         "source",
         "labels",
+        "int8",
+        "buckets",
+        "compiled",
     }
     if unknown:
         raise BadInput(f"assay.run has no setting {', '.join(sorted(unknown))}")

@@ -93,6 +93,11 @@ def test_a_trace_file(tmp_path):
         ("--loadgen --batch 4", "--batch means nothing to LoadGen"),
         ("--format torchpipe", "torchpipe's table is about clients"),
         ("--scenario offline --batch 0", "is not a list of batch sizes"),
+        ("--against-engine openvino", "is about the other model"),
+        ("--against b.onnx --noise-floor", "two different measurements"),
+        ("--against b.onnx --against-precision fp23", "no precision named 'fp23'"),
+        ("--against b.onnx --scenario offline", "--against means nothing in scenario offline"),
+        ("other.onnx --against b.onnx", "compares one MODEL with another one"),
     ],
 )
 def test_refused_before_anything_is_opened(arguments, said, capsys):

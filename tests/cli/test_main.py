@@ -81,3 +81,18 @@ def test_doctor_names_what_is_missing_and_how_to_install_it(
     out = capsys.readouterr().out
     assert "timm: not installed" in out
     assert "pip install 'assay[timm]'" in out
+
+
+def test_models_match_with_and_without_the_collection(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["models", "resnet1*", "--json"]) == 0
+    names = json.loads(capsys.readouterr().out)["models"]
+    assert {"timm:resnet18", "torchvision:resnet18"} <= set(names)
+    assert all(n.partition(":")[2].startswith("resnet1") for n in names)
+    assert run_cli(["models", "resnet1x*"]) == 2
+
+
+@pytest.mark.parametrize(("macs", "said"), [(4608, "4,608"), (999_999, "999,999"), (1_814_073_344, "1,814.1 M")])
+def test_few_macs_are_counted_out(macs: int, said: str) -> None:
+    from assay.job.inspection import _count
+
+    assert _count(macs) == said

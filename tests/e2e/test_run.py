@@ -133,11 +133,11 @@ def test_an_engine_that_is_not_here_is_exit_3_and_the_rest_is_finished(trained: 
     out = tmp_path / "missing"
     done = cli(
         "run", MODEL, "--weights", trained, "--data", "digits", "--quick", "--out", out,
-        "--engine", "onnxruntime", "--precision", "fp32,int8",
+        "--engine", "onnxruntime", "--precision", "fp32,bf16",
     )  # fmt: skip
     assert done.code == 3, done.err
     assert "not available here" in done.out
-    assert "int8" in done.out
+    assert "bf16" in done.out
     assert (out / "verdict.json").exists()
     assert (out / "bundle" / "manifest.json").exists()
 

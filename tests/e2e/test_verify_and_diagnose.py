@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +12,9 @@ import pytest
 from onnx import numpy_helper
 
 from assay.cli.main import run_cli
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
+from loopback_server import ServedModel, serve
 
 MODEL = """
 import torch
@@ -227,3 +231,226 @@ def test_a_fix_needs_a_folder(typed):
     code, _, err = typed("diagnose", "bad.onnx", "--fix")
     assert code == 2
     assert "--out" in err
+
+
+def test_a_stage_is_held_to_the_users_limit_and_the_guiltiest_operators_stay_in_fp32(typed, tmp_path):
+    more = ("--engine", "openvino", "--precision", "bf16", "--fix", "--out", str(tmp_path), "--json")
+    code, out, err = typed("diagnose", "good.onnx", "--limit", "1e-4", *more)
+    if code == 3:
+        pytest.skip(err)
+    details = json.loads(out)["records"][0]["details"]
+    assert code == 1
+    assert details["guilty_stage"] == "openvino bf16"
+    fix = details["fix"]
+    assert re.match(r"\d+ operators in fp32, for \d+ of \d+ tensors|the whole model in fp32", fix["what"])
+    assert fix["works"]
+    assert fix["after"] <= 1e-4 < fix["before"]
+    assert fix["slowdown"] > 0
+    assert {p["tensor"] for p in details["pieces"]} > {g["tensor"] for g in details["guilty"]}
+
+
+def test_a_limit_is_positive(typed):
+    code, _, err = typed("diagnose", "good.onnx", "--limit", "0")
+    assert code == 2
+    assert "positive" in err
+
+
+@pytest.fixture(scope="module")
+def forms(place):
+    """The same model as TorchScript, as an exported program, and as an engine file."""
+    import torch
+
+    from assay.job.user_code import user_transform
+
+    module = user_transform(f"{place}/model.py:small")(*())
+    x = torch.randn(2, 3, 12, 12)
+    torch.jit.trace(module, x).save(place / "traced.pt")
+    dims = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    torch.export.save(torch.export.export(module, (x,), dynamic_shapes=dims), place / "program.pt2")
+    code = run_cli(["build", f"{place}/good.onnx", "--engine", "openvino", "-o", f"{place}/ov", "--quiet"])
+    assert code == 0
+    return ("traced.pt", "program.pt2", "good.onnx", "ov/model.xml", "model.py:small")
+
+
+@pytest.mark.parametrize("reference", ["traced.pt", "program.pt2", "good.onnx", "ov/model.xml", "model.py:small"])
+def test_any_two_forms_of_a_model_can_be_compared(place, forms, capsys, reference):
+    for candidate in forms:
+        if candidate == reference:
+            continue
+        arguments = [
+            f"{place}/{reference}",
+            f"{place}/{candidate}",
+            *SHAPE,
+            "--batch",
+            "2",
+            "--samples",
+            "4",
+            "--trust",
+        ]
+        code = run_cli(["verify", *arguments, "--no-self-check"])
+        said = capsys.readouterr()
+        assert code == 0, (candidate, said.out + said.err)
+        assert re.search("^(equal|within format cost): ", said.out, re.M), said.out
+
+
+def test_a_server_is_a_candidate_and_a_reference(place, capsys):
+    """A stand-in server on the loopback, which runs the file with ONNX Runtime."""
+    from assay.core.engine import OpenOptions
+    from assay.graph.external_data import onnx_artifact
+    from assay.job.opening import engine
+
+    with (
+        engine("onnxruntime").open(onnx_artifact(place / "good.onnx"), OpenOptions()) as session,
+        serve(ServedModel("small", session.signature, session.run)) as url,
+    ):
+        for pair in (
+            (f"{place}/good.onnx", f"{url}/v2/models/small"),
+            (f"{url}/v2/models/small", f"{place}/good.onnx"),
+        ):
+            code = run_cli(["verify", *pair, "--batch", "1,4", "--samples", "4", "--quiet"])
+            said = capsys.readouterr()
+            assert code == 0, said.out + said.err
+
+
+PAIRS = {  # what differs: (change of the good file, what is said, exit code)
+    "a NaN weight": (lambda m: _weights(m, "head.bias", np.nan), "NaN or infinity", 1),
+    "another output name": (lambda m: _rename(m, "z"), "go by different names: y (reference), z (candidate)", 2),
+    "a second output": (lambda m: _second(m), "different names: y (reference), y, more (candidate)", 2),
+    "another dtype": (lambda m: _cast(m), "dtype float32 in the reference, float64 in the candidate", 1),
+    "another shape": (lambda m: _squeezed(m), "shape (1, 5) in the reference, (1, 5, 1) in the candidate", 1),
+}
+
+
+def _weights(model, name, value):
+    for tensor in model.graph.initializer:
+        if list(tensor.dims) == [5]:
+            tensor.CopyFrom(numpy_helper.from_array(np.full(5, value, np.float32), tensor.name))
+
+
+def _rename(model, name):
+    for node in model.graph.node:
+        node.output[:] = [name if o == "y" else o for o in node.output]
+    model.graph.output[0].name = name
+
+
+def _second(model):
+    model.graph.node.append(onnx.helper.make_node("Identity", ["y"], ["more"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("more", 1, ["batch", 5]))
+
+
+def _cast(model):
+    _rename(model, "inner")
+    model.graph.node.append(onnx.helper.make_node("Cast", ["inner"], ["y"], to=11))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 11, ["batch", 5]))
+
+
+def _squeezed(model):
+    _rename(model, "inner")
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2]), "axis"))
+    model.graph.node.append(onnx.helper.make_node("Unsqueeze", ["inner", "axis"], ["y"]))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 1, ["batch", 5, 1]))
+
+
+@pytest.mark.parametrize("what", PAIRS)
+def test_outputs_that_cannot_agree(place, tmp_path, capsys, what):
+    change, said, expected = PAIRS[what]
+    model = onnx.load(place / "good.onnx")
+    change(model)
+    onnx.save(model, tmp_path / "other.onnx")
+    code = run_cli(
+        ["verify", f"{place}/good.onnx", f"{tmp_path}/other.onnx", "--batch", "1", "--samples", "2", "--quiet"]
+    )
+    out = capsys.readouterr()
+    assert code == expected, out.out + out.err
+    assert said in out.out + out.err
+
+
+def test_a_reference_that_gives_nan_is_named_as_such(place, tmp_path, capsys):
+    model = onnx.load(place / "good.onnx")
+    _weights(model, "head.bias", np.nan)
+    onnx.save(model, tmp_path / "sick.onnx")
+    code = run_cli(
+        ["verify", f"{tmp_path}/sick.onnx", f"{place}/good.onnx", "--batch", "1", "--samples", "2", "--quiet"]
+    )
+    out = capsys.readouterr().out
+    assert code == 1
+    assert re.search(r"NaN or infinity in \d+ values of the reference and 0 of the candidate", out)
+
+
+def test_batch_sizes_that_cannot_agree(place, tmp_path, capsys):
+    assert run_cli(["export", f"{place}/model.py:small", "--shape", "x:3x3x12x12", "--quiet", "--output-names", "y",
+                    "-o", f"{tmp_path}/three.onnx"]) == 0  # fmt: skip
+    code = run_cli(["verify", f"{place}/good.onnx", f"{tmp_path}/three.onnx", "--batch", "2", "--quiet"])
+    said = capsys.readouterr()
+    assert code == 1
+    assert "accepts only batch 3" in said.out + said.err
+
+
+DEPLOYED = """
+import io
+import numpy as np
+from PIL import Image
+
+
+def swapped(content):
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    x = np.asarray(picture.resize((12, 12), Image.Resampling.BILINEAR), np.float32)
+    return np.ascontiguousarray(((x[:, :, ::-1] / 255 - 0.5) / 0.25).transpose(2, 0, 1), np.float32)
+
+
+def broken(content):
+    raise KeyError("size")
+"""
+PREPROCESS = {"kind": "image", "size": [12, 12], "crop_pct": 1.0, "crop_mode": "squash",
+              "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3}  # fmt: skip
+
+
+def test_the_deployed_transform_beside_the_training_one(place, tmp_path, capsys):
+    """RGB against BGR on a model that tells red from blue."""
+    from PIL import Image
+
+    (tmp_path / "model.py").write_text(f"""
+import torch
+from torch import nn
+
+class Colour(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))[:, [0, 2]]
+
+def colour():
+    return Colour().eval()
+
+colour.assay_preprocess = {PREPROCESS!r}
+colour.assay_inputs = ("x:batchx3x12x12",)
+""")
+    (tmp_path / "deploy.py").write_text(DEPLOYED)
+    rng = np.random.default_rng(0)
+    for label, channel in (("blue", 2), ("red", 0)):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for n in range(6):
+            picture = rng.integers(0, 120, (20 + n, 31, 3), np.uint8)
+            picture[:, :, channel] += 100
+            Image.fromarray(picture).save(tmp_path / "data" / label / f"{n}.png")
+    model = f"{tmp_path}/model.py:colour"
+    common = ["diagnose", model, model, "--data", f"{tmp_path}/data", "--quiet", "--trust"]
+    code = run_cli([*common, "--preprocess", f"{tmp_path}/deploy.py:swapped", "--json"])
+    said = capsys.readouterr()
+    assert code == 1, said.err
+    (record,) = json.loads(said.out)["records"]
+    (step,) = record["details"]["steps"]
+    assert (step["step"], step["training"], step["deployed"]) == ("channel order", "RGB", "BGR")
+    assert 20 < step["mean"] < step["largest"] <= 255
+    assert record["kind"] == "preprocess"
+    assert run_cli([*common, "--preprocess", f"{tmp_path}/deploy.py:broken"]) == 2
+    assert "KeyError" in capsys.readouterr().err
+    assert run_cli([*common[:3], "--preprocess", f"{tmp_path}/deploy.py:swapped", "--quiet"]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_inspect_says_who_takes_what_and_where_it_comes_from(place, capsys):
+    assert run_cli(["inspect", f"{place}/good.onnx"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"engine +onnxruntime \(.*\): takes every operator at opset", out)
+    assert re.search(r"engine +tensorrt \(.*not run\)", out)
+    assert re.search(r"ATen +aten\.conv2d\.default -> Conv  \(one-to-one, 2 calls\)", out)
+    assert "one-to-many" in out

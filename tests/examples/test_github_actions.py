@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from assay.cli.main import VERBS, root
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 FILES = sorted((Path(__file__).parents[2] / "examples" / "github-actions").glob("*.yml"))
+WORKFLOWS = sorted((Path(__file__).parents[2] / ".github" / "workflows").glob("*.yml"))
 JOB_KEYS = {"name", "runs-on", "needs", "if", "env", "steps", "timeout-minutes", "permissions", "strategy"}
 STEP_KEYS = {"name", "id", "if", "uses", "run", "with", "env", "working-directory", "shell", "continue-on-error"}
 
@@ -52,3 +55,20 @@ def test_every_command_and_option_is_known(path: Path) -> None:
         assert command is not None
         command.make_context(words[1], words[2:], parent=context)
     assert found >= 3
+
+
+@pytest.mark.parametrize("path", [*FILES, *WORKFLOWS], ids=lambda p: p.name)
+def test_githubs_own_schema_accepts_it(path: Path, tmp_path: Path) -> None:
+    """By the schema that check-jsonschema ships; the same file with a misspelt key is refused."""
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
+    broken = tmp_path / path.name
+    broken.write_text(path.read_text(encoding="utf-8").replace("runs-on:", "runs_on:"), encoding="utf-8")
+    codes = [
+        subprocess.run(
+            [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(file)],
+            capture_output=True,
+            check=False,
+        ).returncode
+        for file in (path, broken)
+    ]
+    assert codes == [0, 1]

@@ -13,7 +13,8 @@ from assay.core.record import read_records
 from assay.core.workload import Arrivals, Clients
 from assay.job.bench_loadgen import loadgen_settings
 from assay.job.bench_many import ThroughputTable, bench_many, expand, throughput
-from assay.job.bench_one import Bench, Press, bench_one
+from assay.job.bench_one import NO_RATE, Bench, Press, bench_one
+from assay.job.bench_pair import Against
 from assay.job.load_trial import Through
 from assay.job.progress import Silent
 from assay.measure.raw import load_raw
@@ -67,6 +68,7 @@ def test_clients_direct_and_through_the_batcher(model, tmp_path):
     assert first.details["inputs"] == ["x:batchx16:float32"]
     assert first.figures["harness.request"].value > 0
     assert first.figures["memory.peak"].value > 0
+    assert "ran on the processor" in first.figures["gpu.usage"].reason
     values, warmup = load_raw(tmp_path, first.raw)
     assert len(values) == len(warmup) >= 300
     assert json.loads(json.dumps(first.to_json()))["conditions"]["total"] == 300
@@ -86,8 +88,10 @@ def test_server_and_the_highest_rate(model):
     assert best.details["confirmed"][-1]["rate"] == best.figures["rate.highest"].value
     impossible = replace(asked, press=replace(search, find=Limit(1e-7)))
     (none,) = bench_one(impossible, source(), Silent())
-    assert none.status == "failed"
-    assert "no rate holds the limit" in none.reason
+    assert (none.status, none.label) == ("ok", NO_RATE)
+    answer = none.figures["rate.highest"]
+    assert answer.value is None and "no rate holds the limit" in answer.reason
+    assert none.details["search"] and not any(trial["holds"] for trial in none.details["search"])
 
 
 def test_a_trace_is_replayed(model):
@@ -104,6 +108,32 @@ def test_the_noise_floor(model):
     assert ratio.low < ratio.value < ratio.high
     assert found.conditions["order"] == "A B B A"
     assert found.label in ("same", "different")
+
+
+def test_one_model_against_another(model, tmp_path):
+    asked = Bench(str(model), batches=(1, 4), against=Against(str(model), "openvino", max_s=1.0))
+    found = bench_one(asked, source(), Silent(), tmp_path)
+    assert [r.conditions["batch"] for r in found] == [1, 4]
+    for record in found:
+        ratio = record.figures["paired.ratio"]
+        assert ratio.low < ratio.value < ratio.high
+        assert (record.subject["engine"], record.details["against"]["engine"]) == ("onnxruntime", "openvino")
+        assert record.conditions["order"] == "A B B A"
+        assert len(record.details["log_ratios"]) == record.details["rounds"] >= 6
+        with np.load(tmp_path / record.raw.path) as kept:
+            assert len(kept["values"]) + len(kept["against"]) == record.details["calls"]
+            assert np.exp(np.mean(kept["quads"])) == pytest.approx(ratio.value)
+
+
+def test_models_with_other_inputs_are_not_timed(model, tmp_path):
+    import onnx
+
+    other = onnx.load(str(model))
+    other.graph.input[0].name = other.graph.node[0].input[0] = "z"
+    onnx.save(other, tmp_path / "other.onnx")
+    asked = Bench(str(model), against=Against(str(tmp_path / "other.onnx")))
+    with pytest.raises(BadInput, match="do not take the same inputs"):
+        bench_one(asked, source(), Silent())
 
 
 def test_loadgen(model):

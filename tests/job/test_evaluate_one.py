@@ -181,6 +181,26 @@ def test_a_mask_is_laid_over_the_picture(tmp_path: Path) -> None:
     assert (overlay[:, 4:] == np.rint([0.5 * 255 + 0.5 * 230, 0.5 * 159, 0])).all()
 
 
+def test_where_two_masks_differ_is_drawn(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[2:6, 2:6] = 255
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    ends = (value("x", "n", 3, 8, 8), value("y", "n", 2, 8, 8))
+    kernel = np.stack([np.zeros((3, 1, 1)), np.ones((3, 1, 1))]).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"])
+    models = [
+        save(tmp_path / f"{name}.onnx", [node], ends, {"w": kernel, "b": np.array([0, bias], np.float32)})
+        for name, bias in (("white", -1.0), ("all", 1.0))
+    ]
+    asked = Prediction(models[1], (tmp_path / "p.png",), out=tmp_path / "masks", against=models[0])
+    (made,) = predict_one(asked, source(tmp_path), Silent())
+    assert made.differing == pytest.approx(48 / 64)
+    found = np.asarray(Image.open(tmp_path / "masks" / "p-difference.png"))
+    assert tuple(found[0, 0]) == (0, 114, 178)
+    assert tuple(found[3, 3]) == (150, 150, 150)
+    assert (tmp_path / "masks" / "p.png").is_file()
+
+
 def test_predict_refuses(linear: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no file"):
         predict_one(Prediction(linear, (tmp_path / "none.png",)), source(tmp_path), Silent())

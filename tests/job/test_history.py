@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,3 +209,15 @@ def test_imported_records_without_a_run_file_are_a_run_too(root: Path) -> None:
     with History(root) as history:
         entry = history.runs()[0]
     assert (entry.name, entry.model, entry.engines, entry.verdict) == ("seeds", "m", ("ascend",), None)
+
+
+def test_listing_imports_none_of_the_heavy_libraries(tmp_path):
+    """The start of Python is most of the time that ``assay runs`` takes."""
+    code = (
+        "import sys; from assay.cli.main import run_cli; code = run_cli(sys.argv[1:]);"
+        "print(code, sorted({'numpy', 'torch', 'onnx', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "runs", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"

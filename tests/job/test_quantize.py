@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper, numpy_helper
 
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
 from assay.job.calibrating import Sets, split_sets
 from assay.job.request import Objects
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits by nearest mean, as a Conv over the whole image: no training needed."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    means = np.stack([data.images[data.target == c].mean(0) for c in range(10)]).astype(np.float32) / 16
-    weights = {"w": means[:, None], "b": (-0.5 * (means**2).sum((1, 2))).astype(np.float32)}
-    nodes = [
-        helper.make_node("Conv", ["x", "w", "b"], ["c"], name="match"),
-        helper.make_node("Flatten", ["c"], ["scores"], name="flat"),
-    ]
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "means",
-        [value("x", onnx.TensorProto.FLOAT, ["batch", 1, 8, 8])],
-        [value("scores", onnx.TensorProto.FLOAT, ["batch", 10])],
-        [numpy_helper.from_array(v, k) for k, v in weights.items()],
-    )
-    folder = tmp_path_factory.mktemp("means")
-    path = folder / "means.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
-    (folder / "pre.py").write_text(
-        "import numpy as np\ndef unit(image): return (np.asarray(image, dtype=np.float32) / 255)[None]\n"
-    )
-    return path
 
 
 def quantize(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict]:

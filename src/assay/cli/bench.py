@@ -11,11 +11,12 @@ import click
 from assay.cli.bench_load import BATCHES, load_options, loadgen_of, press_of, refuse_strangers
 from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
 from assay.cli.output import Output
-from assay.core.errors import BadInput
+from assay.core.errors import EXIT_INTERNAL, EXIT_LIMIT_MISSED, EXIT_OK, BadInput
 
 if TYPE_CHECKING:
     from assay.core.record import Record
     from assay.job.bench_one import Bench
+    from assay.job.bench_pair import Against
 
 SCENARIOS = ("latency", "offline", "clients", "server")
 
@@ -40,6 +41,9 @@ SCENARIOS = ("latency", "offline", "clients", "server")
     help="Latency, offline: stop once the interval is this narrow.",
 )
 @click.option("--noise-floor", is_flag=True, help="Measure MODEL against itself (A B B A): what differs is noise.")
+@click.option("--against", metavar="MODEL", help="Measure MODEL against this one in turns (A B B A): their ratio.")
+@click.option("--against-engine", metavar="E", help="Its engine; default: the one of --engine.")
+@click.option("--against-precision", metavar="P", help="Its precision; default: the one of --precision.")
 @load_options
 @model_options
 @common
@@ -50,11 +54,12 @@ def command(**values: Any) -> int:
     assay bench timm:resnet18 --scenario offline --batch 1:256:x2
     assay bench timm:resnet18 timm:resnet50 --scenario clients --clients 10 --format torchpipe
     assay bench net.onnx --scenario server --find-rate --p99 15ms --max-batch 8
+    assay bench net.onnx --engine openvino --against net.onnx --against-engine onnxruntime
     """
     output = output_of("bench", values)
     from assay.cli.progress import progress_for
     from assay.job.bench_many import bench_many
-    from assay.job.bench_one import bench_one
+    from assay.job.bench_one import NO_RATE, bench_one
 
     asked = _asked(values)
     source, progress = SourceArguments(values).source(Path()), progress_for(output)
@@ -67,10 +72,12 @@ def command(**values: Any) -> int:
     curve = [
         {"batch": r.conditions["batch"], "latency_s": r.value("latency.p50"), "throughput": r.value("throughput")}
         for r in records
-        if r.status == "ok" and asked.scenario in ("latency", "offline") and not asked.noise_floor
+        if r.status == "ok" and asked.scenario in ("latency", "offline") and not (asked.noise_floor or asked.against)
     ]
     output.result(records=records, extra={"curve": curve} if curve else None)
-    return 0 if all(r.status == "ok" for r in records) else 4
+    if any(r.status != "ok" for r in records):
+        return EXIT_INTERNAL
+    return EXIT_LIMIT_MISSED if any(r.label == NO_RATE for r in records) else EXIT_OK
 
 
 def _asked(values: dict[str, Any]) -> Bench:
@@ -99,8 +106,28 @@ def _asked(values: dict[str, Any]) -> Bench:
         within=values["within"],
         press=None if loadgen else press_of(values),
         noise_floor=values["noise_floor"],
+        against=_against(values),
         loadgen=loadgen,
     )
+
+
+def _against(values: dict[str, Any]) -> Against | None:
+    """The other model.  Raises BadInput for its settings without it, and beside what it has no meaning with."""
+    given = {n: values[f"against_{n}"] for n in ("engine", "precision")}
+    if values["against"] is None:
+        if name := next((n for n, v in given.items() if v is not None), None):
+            raise BadInput(f"--against-{name} is about the other model", remedy=f"--against MODEL --against-{name} …")
+        return None
+    from assay.job.bench_pair import Against
+
+    if len(values["models"]) > 1:
+        raise BadInput("--against compares one MODEL with another one", remedy="assay bench A --against B")
+    if values["noise_floor"] or values["loadgen"]:
+        other = "--noise-floor" if values["noise_floor"] else "--loadgen"
+        raise BadInput(f"--against and {other} are two different measurements", remedy="leave one of them out")
+    if given["precision"] is not None:
+        given["precision"] = one_precision(given["precision"], "bench")
+    return Against(values["against"], given["engine"], given["precision"], values["duration"])
 
 
 def _batches(text: str | None) -> tuple[int, ...]:
@@ -115,7 +142,7 @@ def _show(output: Output, records: Sequence[Record], form: str, many: bool) -> N
         from assay.present.torchpipe import torchpipe_markdown
 
         output.say(torchpipe_markdown(records, __version__).rstrip("\n"))
-    elif many or len(records) > 3:
+    elif (many or len(records) > 3) and not any("answer" in r.details for r in records):
         _listing(output, records)
     else:
         for record in records:
@@ -129,7 +156,9 @@ def _show(output: Output, records: Sequence[Record], form: str, many: bool) -> N
 def _one(output: Output, record: Record) -> None:
     from assay.present.figures import format_figure
 
-    output.say(f"{_case(record)}  [{record.label or record.status}]  {record.reason or ''}")
+    output.say(f"{_case(record)}  [{record.label or record.status}]  {record.reason or ''}".rstrip())
+    if answer := record.details.get("answer"):
+        output.say(f"  {answer}")
     for name, figure in record.figures.items():
         output.say(f"  {name:<19} {format_figure(figure)}")
 
@@ -154,6 +183,11 @@ def _case(record: Record) -> str:
         return str(conditions["scenario"])
     if "clients" in conditions:
         return f"{conditions['clients']} client{'s' if conditions['clients'] != 1 else ''}"
+    if "limit_s" in conditions:
+        return f"{conditions['limit_share']:.0%} within {1e3 * conditions['limit_s']:g} ms"
     if "rate" in conditions:
         return f"{conditions['rate']:.4g}/s"
+    if against := record.details.get("against"):
+        other = " ".join(filter(None, (against["model"], against["engine"], against["precision"])))
+        return f"against {other}, batch {conditions.get('batch')}"
     return f"batch {conditions.get('batch')}"

@@ -36,6 +36,7 @@ _BELONGS: dict[str, tuple[str, ...]] = {
     "find_rate": ("server",),
     "p99": ("server",),
     "noise_floor": ("latency",),
+    "against": ("latency",),
 }
 """The scenarios an option has a meaning in; a value in another one is refused."""
 

@@ -26,7 +26,7 @@ def command(**values: Any) -> int:
     """Build an engine file in DIR, with its digest; the build runs in a process of its own."""
     output = output_of("build", values)
     from assay.core.engine import BuildOptions
-    from assay.job.opening import engine
+    from assay.job.opening import check_device, engine
     from assay.job.single import file_model
 
     precision = one_precision(values["precision"], "build")
@@ -44,6 +44,7 @@ def command(**values: Any) -> int:
     if values["out"] is None:
         raise BadInput("build needs a folder to build in", remedy="-o DIR")
     # A precision that lives in the file is the build's to refuse: it says which file it wants.
+    check_device((found.name,), device)
     why = found.unavailable(device, precision if precision not in _IN_FILE else "fp32")
     if why:
         raise NotAvailable(f"{found.name} {precision} on {device}: {why}")
@@ -54,16 +55,16 @@ _IN_FILE = ("int8",)
 
 
 def _build(name: str, artifact: Any, options: Any, out: Path, output: Any) -> int:
-    from assay.core import child
     from assay.core.units import format_bytes
+    from assay.job.building import build_in_folder
 
-    out.mkdir(parents=True, exist_ok=True)
-    arguments = {"engine_name": name, "artifact": artifact, "options": options, "out_dir": out}
-    log = out / "build.log"
-    made = child.run("assay.job.trial:build_file", arguments, child.Limits(log=log)).value
-    output.say(f"{made.path}: {made.format}, {format_bytes(made.size_bytes)}, sha256:{made.sha256}")
-    output.say(f"  log: {log}")
-    output.result(extra={"artifact": made.to_json()})
+    found = build_in_folder(name, artifact, options, out)
+    made = found.artifact
+    again = " (unchanged: built before from the same file and options, by this version, for this device)"
+    size = format_bytes(made.size_bytes)
+    output.say(f"{made.path}: {made.format}, {size}, sha256:{made.sha256}{again if found.unchanged else ''}")
+    output.say(f"  log: {found.log}")
+    output.result(extra={"artifact": made.to_json(), "unchanged": found.unchanged})
     return 0
 
 

@@ -31,6 +31,20 @@ from assay.core.errors import BadInput
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write a minimal reproduction of every fault found here.")
 @click.option("--fix", is_flag=True, help="Put the guilty stage right where that is possible (needs --out).")
+@click.option(
+    "--preprocess", metavar="FILE.py:fn", help="Compare this deployed transform with the training one, on --data."
+)
+@click.option("--training", metavar="FILE.py:fn", help="The training transform; default: the model's own.")
+@click.option(
+    "--scored",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="Samples on which --preprocess counts what it costs.",
+)
+@click.option(
+    "--limit", type=float, metavar="X", help="What --precision may add (relative rms), in place of its own cost."
+)
 @click.option("--mapping", is_flag=True, help="Also print which ATen operators became which ONNX operators.")
 @model_options
 @common
@@ -53,13 +67,49 @@ def command(**values: Any) -> int:
         samples=values["samples"],
     )
     arguments = SourceArguments(values)
+    if values["preprocess"] is not None:
+        return _preprocess(output, pair, values)
+    if values["training"] is not None:
+        raise BadInput("--training is compared with --preprocess", remedy="--preprocess FILE.py:fn --data DIR")
+    if values["limit"] is not None and not values["limit"] > 0:
+        raise BadInput(f"a limit is a positive number, not {values['limit']:g}", remedy="--limit 1e-3")
     if values["fix"] and values["out"] is None:
         raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
-    asked = Asked(pair, values["out"], words(values["passes"]), values["fix"], arguments.export())
+    asked = Asked(pair, values["out"], words(values["passes"]), values["fix"], values["limit"], arguments.export())
     found = diagnose_two(asked, arguments.source(Path()), progress_for(output))
     _show(output, found, values["mapping"])
     output.result(records=[found.record], verdict=found.verdict)
     return found.verdict.exit_code
+
+
+def _preprocess(output: Output, pair: Any, values: dict[str, Any]) -> int:
+    from rich.table import Table
+
+    from assay.cli.progress import progress_for
+    from assay.job.diagnose_preprocess import Transforms, compare_transforms
+    from assay.present.figures import format_figure
+
+    asked = Transforms(pair, values["preprocess"], values["training"], values["samples"], values["scored"])
+    compared = compare_transforms(asked, SourceArguments(values).source(Path()), progress_for(output))
+    found = compared.found
+    if found.steps:
+        table = Table(title="steps that differ (levels of 0-255, each step alone)")
+        for header in ("step", "training", "deployed", "mean", "largest"):
+            table.add_column(header)
+        for step in found.steps:
+            table.add_row(step.words, step.training, step.deployed, f"{step.mean:.3g}", f"{step.largest:.3g}")
+        output.show(table)
+    output.say(f"all together: {found.mean:.3g} levels on average, {found.largest:.3g} at most, {found.files} files")
+    if found.layout is not None:
+        output.say(f"layout: {found.layout}")
+    for cost in compared.costs:
+        lost = f", lost {format_figure(cost.drop)}" if cost.drop is not None else ""
+        output.say(f"{compared.primary} {cost.what}: {format_figure(cost.figure)}{lost}")
+    for text in compared.verdict.not_checked:
+        output.say(f"not checked: {text}")
+    output.say(compared.verdict.reasons[0].text)
+    output.result(records=[compared.record], verdict=compared.verdict)
+    return compared.verdict.exit_code
 
 
 def _show(output: Output, found: Any, mapping: bool) -> None:

@@ -16,7 +16,7 @@ def command(**values: Any) -> int:
     """Every engine × precision on DEVICE: works here, or the reason and the remedy."""
     output = output_of("engines", values)
     from assay.engines import ENGINES
-    from assay.job.opening import engine
+    from assay.job.opening import engine, hardware_status
 
     rows = []
     for name in ENGINES:
@@ -24,9 +24,9 @@ def command(**values: Any) -> int:
         for precision in found.precisions:
             why = found.unavailable(values["device"], precision)
             row = {"engine": name, "precision": precision, "device": values["device"], "unavailable": why}
-            rows.append({**row, "status": getattr(found, "status", None)})
+            rows.append({**row, "status": hardware_status(found, values["device"])})
             output.say(f"{name:<13} {precision:<5} {'works here' if why is None else why}")
-        status = getattr(found, "status", None)
+        status = hardware_status(found, values["device"])
         if status:
             output.say(f"{name:<13} {status}")
     output.result(extra={"engines": rows})

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
+from assay.cli.options import SourceArguments, common, fraction, model_options, one_precision, output_of
+from assay.cli.ray_options import asked_cluster, engine_for, ray_options
 from assay.core.errors import BadInput
 from assay.core.units import format_rate
 
 if TYPE_CHECKING:
     from assay.cli.output import Output
+    from assay.job.against import Against
     from assay.job.evaluate_one import Evaluated
+    from assay.job.evaluating import Runner
+    from assay.scale.ray_data_pool import Cluster
 
 
 @click.command()
@@ -27,7 +31,17 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples.")
-@click.option("--preprocess", metavar="FILE.py:fn", help="Your own transform.")
+@click.option(
+    "--preprocess",
+    metavar="FILE.py:fn|fast",
+    help="Your own transform; or torch's antialiased resize, with the accuracy it costs here.",
+)
+@click.option("--fuse-preprocess", is_flag=True, help="Bytes go in: normalising becomes part of the (ONNX) graph.")
+@click.option(
+    "--against", type=click.Path(path_type=Path), metavar="DIR|FILE", help="Predictions of the same data to pair with."
+)
+@click.option("--margin", metavar="1%", help="Which drop against them still counts as not worse.")
+@click.option("--sequential", is_flag=True, help="Stop once it is clear whether the drop is below the margin.")
 @click.option(
     "-o",
     "--out",
@@ -44,6 +58,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Samples that may fail (be unreadable, not fit) before it stops.",
 )
+@ray_options
 @model_options
 @common
 def command(**values: Any) -> int:
@@ -58,11 +73,14 @@ def command(**values: Any) -> int:
     from assay.present.figures import format_figure
 
     precision = one_precision(values["precision"], "evaluate")
+    cluster = asked_cluster(values)
+    if cluster is not None and values["dumps"] is not None:
+        raise BadInput("--dumps writes on the machine that infers", remedy="leave out --ray, or --dumps")
     asked = Evaluation(
         model=values["model"],
         data=values["data"],
         labels=values["labels"],
-        engine=values["engine_name"],
+        engine=engine_for(values, cluster),
         precision=precision,
         device=values["device"],
         batch=values["batch"],
@@ -71,8 +89,11 @@ def command(**values: Any) -> int:
         out=values["out"],
         max_failures=values["max_failures"],
         dumps=values["dumps"],
+        fuse=values["fuse_preprocess"],
+        against=_against(values),
+        seed=values["seed"],
     )
-    found = evaluate_one(asked, SourceArguments(values).source(Path()), progress_for(output))
+    found = evaluate_one(asked, SourceArguments(values).source(Path()), progress_for(output), _runner(cluster))
     record = found.record
     for name, figure in record.figures.items():
         output.say(f"{name:<16} {format_figure(figure)}")
@@ -80,11 +101,35 @@ def command(**values: Any) -> int:
     output.say(", ".join(f"{name} {count}" for name, count in counts.items()))
     for failure in record.details["failures"]:
         output.warn(f"{failure['id']}: {failure['reason']}")
+    if found.comparison is not None:
+        output.say(f"against {values['against']}: {found.comparison.text}")
     for text in found.notes:
         output.note(f"note: {text}")
     _show_pipeline(output, found)
     output.result(records=[record])
     return 0
+
+
+def _against(values: dict[str, Any]) -> Against | None:
+    from assay.job.against import Against
+
+    margin = values["margin"]
+    if values["against"] is not None:
+        return Against(values["against"], None if margin is None else fraction(margin), values["sequential"])
+    if values["sequential"] or margin is not None:
+        raise BadInput(
+            "a drop needs something to drop from",
+            remedy="--against DIR, the -o DIR of an earlier evaluation of the same data",
+        )
+    return None
+
+
+def _runner(cluster: Cluster | None) -> Runner | None:
+    if cluster is None:
+        return None
+    from assay.scale.ray_data import evaluate_on
+
+    return evaluate_on(cluster)
 
 
 def _show_pipeline(output: Output, found: Evaluated) -> None:
@@ -96,6 +141,8 @@ def _show_pipeline(output: Output, found: Evaluated) -> None:
         return
     for line in vendor_lines(found.rates):
         output.say(line)
+    if not found.rates.stages:
+        return  # elsewhere: what each stage did is not known here
     busy = ", ".join(f"{name} {stage.utilisation:.0%}" for name, stage in found.rates.stages.items())
     output.say(f"busy: {busy}; waiting for data {found.rates.starved:.0%}")
     held = found.bottleneck

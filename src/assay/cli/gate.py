@@ -14,11 +14,11 @@ from assay.core.errors import BadInput
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--policy", type=click.Path(path_type=Path), required=True, metavar="FILE.toml")
-@click.option("--model", metavar="NAME", help="Rules between devices: this model alone.")
+@click.option("--model", metavar="NAME", help="Rules on every Record: this model alone.")
 @common
 def command(**values: Any) -> int:
-    """Judge the chosen configuration of RUN by another policy; rules between devices judge every Record at
-    or below RUN.  Exit code 0: passed, 1: not."""
+    """Judge the chosen configuration of RUN by another policy; rules between devices and on published accuracies
+    judge every Record at or below RUN.  Exit code 0: passed, 1: not."""
     output = output_of("gate", values)
     from assay.core.verdict import combine
     from assay.judge.policy import Policy
@@ -26,7 +26,7 @@ def command(**values: Any) -> int:
 
     policy = Policy.load(values["policy"])
     said: list[str] = []
-    parts = [_devices(values, policy, said)] if policy.speed_ratio else []
+    parts = _across(values, policy, said) if policy.speed_ratio or policy.accuracy_drop else []
     best: dict[str, Any] | None = None
     records: list[Any] = [r for part in parts for r in part[1]]
     if not parts or (values["run"] / "run.json").is_file():
@@ -44,17 +44,26 @@ def command(**values: Any) -> int:
     return verdict.exit_code
 
 
-def _devices(values: dict[str, Any], policy: Any, said: list[str]) -> tuple[Any, list[Any]]:
-    """The verdict on the rules between devices; ``said`` gets what the import found wrong with the figures."""
+def _across(values: dict[str, Any], policy: Any, said: list[str]) -> list[tuple[Any, list[Any]]]:
+    """The verdicts on the rules about every Record; ``said`` gets what the import found wrong with the figures."""
     from assay.job.comparing import cases_of, contradictions, load_runs
+    from assay.judge.accuracy_rules import judge_accuracies
     from assay.judge.device_rules import judge_devices
 
     runs = load_runs([values["run"]])
     said += contradictions(runs)
-    cases = [c for c in cases_of(runs, "throughput") if values["model"] in (None, c.model)]
-    if values["model"] and not cases:
-        raise BadInput(f"no speed of a model named {values['model']!r} was measured in {values['run']}")
-    return judge_devices(cases, policy.speed_ratio), [r for run in runs for r in run.records]
+    wanted = values["model"]
+    records = [r for run in runs for r in run.records]
+    parts: list[tuple[Any, list[Any]]] = []
+    if policy.speed_ratio:
+        cases = [c for c in cases_of(runs, "throughput") if wanted in (None, c.model)]
+        if wanted and not cases:
+            raise BadInput(f"no speed of a model named {wanted!r} was measured in {values['run']}")
+        parts.append((judge_devices(cases, policy.speed_ratio), records))
+    if policy.accuracy_drop:
+        named = [r for r in records if wanted in (None, r.subject.get("model")) or r.conditions.get("published")]
+        parts.append((judge_accuracies(named, policy.accuracy_drop), [] if parts else records))
+    return parts
 
 
 def _chosen(run: Path, policy: Any, alone: bool) -> tuple[Any, list[Any], dict[str, Any] | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from assay.core.errors import BadInput
 )
 @common
 def command(**values: Any) -> int:
-    """Names matching PATTERN: timm:convnextv2_*, torchvision:*, or registered names."""
+    """Names matching PATTERN, with or without the collection's name: timm:convnextv2_*, resnet1*, torchvision:*."""
     output = output_of("models", values)
     from assay.job.user_code import register_file
     from assay.sources.registry import list_models
@@ -31,11 +32,20 @@ def command(**values: Any) -> int:
     for file in values["files"]:
         register_file(file)
     pattern = values["pattern"]
-    patterns = ("timm:*", "torchvision:*", "*") if pattern == "*" else (pattern,)
-    names = [n for p in patterns for n in list_models(p)]
+    names = [n for p in _patterns(pattern) for n in list_models(p)]
     if not names:
         raise BadInput(f"no model name matches {pattern!r}", remedy="assay models 'timm:resnet*'")
     for name in dict.fromkeys(names):
         output.say(name)
     output.result(extra={"models": list(dict.fromkeys(names))})
     return 0
+
+
+def _patterns(pattern: str) -> tuple[str, ...]:
+    """A pattern that names no collection is tried in each that is installed, and among registered names."""
+    from assay.sources.registry import LISTS
+
+    if ":" in pattern:
+        return (pattern,)
+    here = [prefix for prefix in LISTS if importlib.util.find_spec(prefix) is not None]
+    return (*(f"{prefix}:{pattern}" for prefix in here), pattern)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from assay.cli.output import Output
-from assay.core.engine import PRECISIONS
 from assay.core.errors import BadInput, UnknownName
-from assay.core.shapes import ShapeSpec, parse_range, parse_shape
+
+if TYPE_CHECKING:  # both need numpy, whose import would double the time that ``assay runs`` takes
+    from assay.core.shapes import ShapeSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,10 +108,14 @@ class SourceArguments:
 
     @property
     def shapes(self) -> tuple[ShapeSpec, ...]:
+        from assay.core.shapes import parse_shape
+
         return tuple(parse_shape(t) for t in self.values["shapes"])
 
     @property
     def ranges(self) -> tuple[tuple[str, float, float], ...]:
+        from assay.core.shapes import parse_range
+
         return tuple(parse_range(t) for t in self.values["ranges"])
 
     def source(self, out_dir: Path) -> Any:
@@ -161,6 +166,8 @@ def words(text: str | None) -> tuple[str, ...]:
 
 def precisions(text: str | None) -> tuple[str, ...] | None:
     """None stays None ("all available").  Raises UnknownName with near names."""
+    from assay.core.engine import PRECISIONS
+
     if text is None:
         return None
     names = words(text)
@@ -178,15 +185,29 @@ def one_precision(text: str, verb: str) -> str:
     return found[0]
 
 
-def sizes(text: str) -> tuple[int, ...]:
+def sizes(text: str, example: str = "--batch 1,4,8") -> tuple[int, ...]:
     """``"1,4,8"`` -> (1, 4, 8).  Raises BadInput."""
     try:
         found = tuple(dict.fromkeys(int(w) for w in words(text)))
     except ValueError:
         found = ()
     if not found or min(found) < 1:
-        raise BadInput(f"{text!r} is not a list of batch sizes", remedy="--batch 1,4,8")
+        raise BadInput(f"{text!r} is not a list of batch sizes", remedy=example)
     return found
+
+
+def fraction(text: str | None) -> float | None:
+    """``"0.5%"`` or ``"0.005"`` -> 0.005.  Raises BadInput."""
+    if text is None:
+        return None
+    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise BadInput(f"{text!r} is not a drop in accuracy", remedy="--max-drop 0.5%")
+    return value
 
 
 def output_of(verb: str, values: dict[str, Any]) -> Output:

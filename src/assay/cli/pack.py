@@ -1,13 +1,13 @@
-"""``assay pack``: a run's bundle, copied to where it is wanted and checked there."""
+"""``assay pack``: a run's bundle, laid out where it is wanted and checked there."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 
+from assay.cli.bench_load import seconds
 from assay.cli.options import common, output_of
 from assay.core.errors import BadInput
 
@@ -15,27 +15,54 @@ from assay.core.errors import BadInput
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--layout", default="assay", show_default=True, metavar="assay|triton")
+@click.option("--backend", default="native", show_default=True, metavar="native|python", help="Triton's backend.")
+@click.option("--pictures", is_flag=True, help="Take encoded pictures (Python backend only).")
+@click.option("--name", metavar="NAME", help="The model's name in the repository.")
+@click.option("--max-batch", type=click.IntRange(min=1), metavar="N", help="Most rows that Triton merges.")
+@click.option("--delay", metavar="TIME", help="How long Triton may wait for more rows, such as 2ms.")
+@click.option("--instances", type=click.IntRange(min=1), metavar="N", help="How many of it run side by side.")
 @common
 def command(**values: Any) -> int:
-    """Copy RUN's bundle to DIR (which must not exist) and recompute its digests there."""
-    output = output_of("pack", values)
-    from assay.bundle.manifest import manifest_digest, verify_manifest
+    """Lay RUN's bundle (or a bundle folder) out in DIR.
 
-    source, target = values["run"] / "bundle", values["out"]
-    if not (source / "manifest.json").is_file():
-        raise BadInput(f"{values['run']} has no bundle: no configuration was chosen, or the run did not finish")
-    if target.exists():
-        raise BadInput(f"{target} exists already", remedy="give a folder that does not exist yet")
-    temporary = target.with_name(target.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        shutil.copytree(source, temporary)
-        problems = verify_manifest(temporary)
-        if problems:
-            raise BadInput(f"the bundle of {values['run']} is not whole: {problems[0]}")
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    output.say(f"{target}  {manifest_digest(target)}")
-    output.result(extra={"bundle": str(target), "digest": manifest_digest(target)})
+    \b
+    assay pack runs/resnet18 -o shipped            a copy, its digests recomputed; DIR must not exist
+    assay pack runs/resnet18 -o repository --layout triton --backend python
+                                                   DIR/NAME for Triton; DIR is its model repository
+    """
+    output = output_of("pack", values)
+    from assay.bundle.layouts import LAYOUTS, LayoutOptions
+    from assay.bundle.manifest import manifest_digest, verify_manifest
+    from assay.core.table import resolve
+
+    lay = resolve(LAYOUTS, values["layout"], "layout")
+    source = _bundle(values["run"])
+    problems = verify_manifest(source)
+    if problems:
+        raise BadInput(f"the bundle {source} is not whole: {problems[0]}", remedy=f"assay check {source}")
+    options = LayoutOptions(
+        backend=values["backend"],
+        name=values["name"],
+        max_batch=values["max_batch"],
+        delay_us=round(1e6 * seconds(values["delay"], "--delay 2ms")) if values["delay"] else 0,
+        instances=values["instances"],
+        pictures=values["pictures"],
+    )
+    laid = lay(source, values["out"], options)
+    digest = manifest_digest(source)
+    output.say(f"{laid.folder}  {digest}")
+    for note in laid.notes:
+        output.note(note)
+    output.result(extra={"bundle": str(laid.folder), "digest": digest, "notes": list(laid.notes)})
     return 0
+
+
+def _bundle(run: Path) -> Path:
+    """The bundle of a run folder, or the folder itself where it is a bundle."""
+    for folder in (run / "bundle", run):
+        if (folder / "bundle.json").is_file() and (folder / "manifest.json").is_file():
+            return folder
+    if not run.exists():
+        raise BadInput(f"there is no folder {run}")
+    raise BadInput(f"{run} has no bundle: no configuration was chosen, or the run did not finish")

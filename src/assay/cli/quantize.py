@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
-from assay.core.errors import BadInput
+from assay.cli.options import SourceArguments, common, fraction, model_options, one_precision, output_of
 from assay.core.units import format_bytes
 
 
@@ -84,17 +83,3 @@ def _asked(values: dict[str, Any]) -> Any:
         preprocess=values["preprocess"],
         sets=sets,
     )
-
-
-def fraction(text: str | None) -> float | None:
-    """``"0.5%"`` or ``"0.005"`` -> 0.005.  Raises BadInput."""
-    if text is None:
-        return None
-    number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
-    try:
-        value = float(number) / (100 if percent else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise BadInput(f"{text!r} is not a drop in accuracy", remedy="--max-drop 0.5%")
-    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ def command(**values: Any) -> int:
     _print(output, *table)
     if len(shown) < len(found):
         output.say(f"the newest {len(shown)} of {len(found)}; --all shows the rest")
-    output.result(extra={"records_found" if values["list_records"] else "runs": [asdict(e) for e in found]})
+    if output.json_to is not None:
+        name = "records_found" if values["list_records"] else "runs"
+        output.result(extra={name: [{f.name: getattr(e, f.name) for f in fields(e)} for e in found]})
     return 0
 
 

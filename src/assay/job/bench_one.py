@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from assay.core import child
-from assay.core.engine import OpenOptions
-from assay.core.record import Figure, Record
+from assay.core.engine import Candidate, OpenOptions
+from assay.core.record import Figure, Record, withheld
 from assay.core.units import format_seconds
 from assay.core.workload import Arrivals, Clients, StopRule, Workload
 from assay.job.bench_loadgen import LoadGenTrial, loadgen_record
+from assay.job.bench_pair import Against, Side, against, noise_floor
 from assay.job.context import Data
 from assay.job.dataset import open_data
-from assay.job.load_trial import LoadMeasured, LoadTrial, Through
+from assay.job.load_trial import LoadMeasured, LoadTrial, NoRate, Through
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
@@ -26,7 +27,6 @@ from assay.measure.environment import environment
 from assay.measure.loadgen import LoadGenSettings
 from assay.measure.measurement import Measurement
 from assay.measure.odd_batch import curve_warnings, odd_batches
-from assay.measure.paired import Paired
 from assay.measure.raw import save_raw
 from assay.measure.server import Limit
 from assay.sources import SourceOptions
@@ -57,8 +57,8 @@ class Bench:
     """What to measure; ``within`` is the relative half-width at which a measurement may stop early.
 
     ``press`` is given for the scenarios ``clients`` and ``server``; ``batches``, ``duration_s`` and
-    ``within`` then mean nothing.  ``noise_floor`` measures the model against itself; ``loadgen`` lets
-    MLPerf LoadGen press it.
+    ``within`` then mean nothing.  ``noise_floor`` measures the model against itself, ``against`` against another
+    one; ``loadgen`` lets MLPerf LoadGen press it.
     """
 
     model: str
@@ -73,6 +73,7 @@ class Bench:
     within: float = 0.02
     press: Press | None = None
     noise_floor: bool = False
+    against: Against | None = None
     loadgen: LoadGenSettings | None = None
 
 
@@ -87,13 +88,15 @@ class _Ready:
     about: dict[str, Any]
     seed: int
 
+    def side(self) -> Side:
+        return _side(self.prepared, self.opening)
+
     @property
     def rebuild(self) -> Opening | None:
-        return self.opening if self.prepared.candidate.artifact.module else None
+        return self.side().opening
 
-    def portable(self) -> Any:
-        candidate = self.prepared.candidate
-        return replace(candidate, artifact=replace(candidate.artifact, module=None))
+    def portable(self) -> Candidate:
+        return self.side().candidate
 
     def common(self) -> dict[str, object]:
         return {"data": self.data.name, "real_data": self.data.real}
@@ -116,6 +119,8 @@ def bench_one(asked: Bench, source: SourceOptions, progress: Progress, keep: Pat
         ready = _Ready(asked, prepared, Opening(asked.model, here), data, about, source.seed)
         if asked.noise_floor:
             return [_noise_floor(ready, progress)]
+        if asked.against:
+            return _against(ready, asked.against, progress, keep)
         if asked.loadgen:
             return [_loadgen(ready, asked.loadgen, progress)]
         return _loads(ready, asked.press, progress, keep) if asked.press else _batches(ready, progress, keep)
@@ -189,8 +194,22 @@ class _Extra:
     name: str
 
 
-def _made(ready: _Ready, conditions: dict[str, Any], result: Measurement | str, extra: _Extra) -> Record:
+NO_RATE = "no rate held"
+"""The label of a search for a rate that found none: an answer, and a limit that was missed."""
+
+
+def _made(ready: _Ready, conditions: dict[str, Any], result: Measurement | NoRate | str, extra: _Extra) -> Record:
     subject = ready.prepared.candidate.subject(ready.prepared.model.name, conditions["batch"])
+    if isinstance(result, NoRate):
+        return Record(
+            "measure",
+            subject,
+            figures={"rate.highest": withheld("requests/s", result.reason), **extra.figures},
+            conditions={**conditions, **result.conditions},
+            environment={**environment(), **extra.environment},
+            label=NO_RATE,
+            details={**result.details, **ready.about},
+        )
     if isinstance(result, str):
         return Record(
             "measure", subject, status="failed", reason=result, conditions=conditions, details=dict(ready.about)
@@ -218,27 +237,42 @@ def _made(ready: _Ready, conditions: dict[str, Any], result: Measurement | str, 
 
 
 def _noise_floor(ready: _Ready, progress: Progress) -> Record:
-    """A against A: how far apart two measurements of the same thing lie here and now."""
     batch = ready.asked.batches[0]
     progress.stage("measure", f"against itself, batch {batch}")
-    candidate, rebuild = ready.portable(), ready.rebuild
-    arguments = {
-        "candidates": (candidate, candidate),
-        "openings": (rebuild, rebuild),
-        "feeds": ready.data.feeds(batch, FEED_ROWS),
-    }
-    found = child.run("assay.job.load_trial:compare_candidates", arguments, child.Limits(timeout_s=DAY_S)).value
-    assert isinstance(found, Paired)
-    progress.done("different" if found.different else "no difference")
-    return Record(
-        "measure",
-        ready.prepared.candidate.subject(ready.prepared.model.name, batch),
-        figures={"paired.ratio": found.ratio},
-        conditions={"scenario": "noise-floor", "batch": batch, "order": "A B B A", **ready.common()},
-        environment=environment(),
-        label="different" if found.different else "same",
-        details={"rounds": len(found.quads), "calls": len(found.first_s) + len(found.second_s), **ready.about},
-    )
+    found = noise_floor(ready.side(), ready.data.feeds(batch, FEED_ROWS), batch)
+    progress.done(str(found.label))
+    return _described_by(ready, found)
+
+
+def _against(ready: _Ready, other: Against, progress: Progress, keep: Path | None) -> list[Record]:
+    """One Record per batch size.  The other model gets the first one's feeds."""
+    folder = ready.opening.options.out_dir / "against"
+    here = replace(ready.opening.options, out_dir=folder)
+    options = replace(ready.prepared.candidate.options, precision=other.precision or ready.asked.precision)
+    progress.stage("open", other.model)
+    prepared = prepare(Wanted(other.model, other.engine or ready.asked.engine, options), here)
+    progress.done(prepared.candidate.label)
+    second = _side(prepared, Opening(other.model, here))
+    records = []
+    for batch in ready.asked.batches:
+        progress.stage("measure", f"{ready.asked.model} against {other.model}, batch {batch}")
+        feeds = ready.data.feeds(batch, FEED_ROWS)
+        records.append(_described_by(ready, against((ready.side(), second), feeds, batch, other.plan(), keep)))
+        progress.done(records[-1].details["answer"])
+    return records
+
+
+def _described_by(ready: _Ready, record: Record) -> Record:
+    """With what every Record of this bench says."""
+    conditions = {**record.conditions, **ready.common()}
+    return replace(record, conditions=conditions, details={**record.details, **ready.about})
+
+
+def _side(prepared: Prepared, opening: Opening) -> Side:
+    """What the measuring process needs; a module cannot travel and is made again there."""
+    candidate, module = prepared.candidate, prepared.candidate.artifact.module
+    portable = replace(candidate, artifact=replace(candidate.artifact, module=None))
+    return Side(prepared.model.name, portable, opening if module else None, prepared.signature)
 
 
 def _loadgen(ready: _Ready, settings: LoadGenSettings, progress: Progress) -> Record:

@@ -15,6 +15,7 @@ from assay.core.errors import SignatureMismatch
 from assay.core.record import Record
 from assay.core.tensors import Feed, Signature
 from assay.core.verdict import Reason, Verdict, combine
+from assay.export.options import ExportOptions
 from assay.job.arithmetic import COST_ROWS, arithmetic_of
 from assay.job.context import Data, batched
 from assay.job.dataset import open_data
@@ -29,6 +30,8 @@ from assay.measure.numerics import NumericResult, compare_sessions
 from assay.measure.selfcheck import SelfCheck, self_check
 from assay.measure.truth import Arithmetic, Split, Tally, Truth
 from assay.sources import SourceOptions, is_complete
+
+MODULE_FILES = (".pt", ".pt2")
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,30 @@ def opened_pair(pair: Pair, source: SourceOptions, progress: Progress) -> Iterat
     """Both sides resolved, exported and built as far as needed; their files live as long as the block."""
     with tempfile.TemporaryDirectory(prefix="assay-verify-") as folder:
         options = OpenOptions(precision=pair.precision, device=pair.device)
-        progress.stage("open", pair.candidate)
-        candidate = prepare(Wanted(pair.candidate, pair.engine, options), _source(pair.candidate, source, folder, "c"))
-        progress.done(candidate.candidate.label)
-        progress.stage("open", pair.reference)
-        naming = None if candidate.candidate.artifact.module else _free_batch(candidate.signature)
-        reference = prepare(Wanted(pair.reference), _source(pair.reference, source, folder, "r"), naming)
-        progress.done(reference.candidate.label)
+        wanted = Wanted(pair.candidate, pair.engine, options)
+
+        def opened(what: Wanted, side: str, naming: Signature | None = None) -> Prepared:
+            progress.stage("open", what.spec)
+            found = prepare(what, _source(what.spec, source, folder, side), naming)
+            progress.done(found.candidate.label)
+            return found
+
+        if _is_code(pair.candidate) and not _is_code(pair.reference):  # names are the file's to give
+            reference = opened(Wanted(pair.reference), "r")
+            theirs = _free_batch(reference.signature)
+            names = ExportOptions(input_names=theirs.input_names, output_names=theirs.output_names)
+            candidate = opened(replace(wanted, export=names), "c", theirs)
+        else:
+            candidate = opened(wanted, "c")
+            naming = None if candidate.candidate.artifact.module else _free_batch(candidate.signature)
+            reference = opened(Wanted(pair.reference), "r", naming)
         _same_names(reference, candidate)
         yield reference, candidate
+
+
+def _is_code(spec: str) -> bool:
+    """Whether MODEL is a module: such have no names of their own for what goes in and out."""
+    return not is_complete(spec) or Path(spec).suffix in MODULE_FILES
 
 
 def _source(spec: str, source: SourceOptions, folder: str, side: str) -> SourceOptions:

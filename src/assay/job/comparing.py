@@ -13,11 +13,13 @@ from assay.core.record import Figure, Record, withheld
 from assay.core.verdict import Verdict
 from assay.job.loaded import LoadedRun, load_folder, run_folders
 from assay.job.raw_series import series_of
+from assay.job.report_evidence import diagnoses_beside, evidence_of
 from assay.job.reporting import fronts_of
 from assay.judge.cases import Case, case_of
 from assay.judge.evidence import case_of as scenario_and_batch
 from assay.measure.predictions import compare_predictions, read_predictions
 from assay.present.columns import accuracy_text
+from assay.present.evidence import Evidence
 from assay.present.rows import Report, accuracy_of, numeric_of, primary_figure, table_rows
 from assay.present.series import Series
 
@@ -80,14 +82,19 @@ def joint_report(runs: Sequence[LoadedRun], verdict: Verdict | None) -> Report:
     records: list[Record] = []
     series: dict[str, Series] = {}
     findings: list[Any] = []
+    evidence = Evidence()
     names = names_of(runs)
     for name, run in zip(names, runs, strict=True):
-        own = [replace(r, id=f"{name}/{r.id}", subject=_tagged(r, name)) for r in run.records]
+        own = [
+            replace(r, id=f"{name}/{r.id}", subject=_tagged(r, name))
+            for r in (*run.records, *diagnoses_beside(run.path))
+        ]
         series |= series_of(run.path, own)
+        evidence = evidence.joined(evidence_of(run.path, own))
         records += own
         findings += run.about.get("findings") or ()
     report = Report(" against ".join(names), tuple(records), verdict, about={"findings": findings}, series=series)
-    return replace(report, fronts=fronts_of(table_rows(report)))
+    return replace(report, evidence=evidence, fronts=fronts_of(table_rows(report)))
 
 
 def _tagged(record: Record, run: str) -> dict[str, Any]:

@@ -55,6 +55,10 @@ class Context:
         budget = self.request.effort.budget_s
         return budget is not None and clock.now() - self.started_s > budget
 
+    def done(self, text: str, *, unchanged: bool = False) -> None:
+        """The stage that began last has ended; ``unchanged`` where the last run's result still holds."""
+        self.progress.done(f"{text} (unchanged since the last run)" if unchanged else text)
+
     def warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
@@ -65,13 +69,16 @@ class Context:
 class Exported:
     """The ONNX file (None where the model is a compiled file) and what goes in and out.
 
-    ``precision`` is the one the graph is written in, ``depth`` its rounding depth.
+    ``precision`` is the one the graph is written in, ``depth`` its rounding depth.  ``lowered`` holds the
+    same graph in other precisions, ``not_lowered`` why there is none in a precision that was considered.
     """
 
     onnx: Artifact | None
     signature: Signature
     depth: int
     precision: str = "fp32"
+    lowered: Mapping[str, Artifact] = field(default_factory=dict)
+    not_lowered: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,8 @@ def _fitted(described: Mapping[str, Any], signature: Signature) -> dict[str, Any
 
 
 def _channels(described: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    if "mean" not in described or "std" not in described:  # the transform has defaults, or says what is missing
+        return {"channels": channels}
     mean, std = list(described["mean"]), list(described["std"])
     if len(mean) == channels:
         return {"channels": channels}

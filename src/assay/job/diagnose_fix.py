@@ -1,25 +1,29 @@
 """``assay diagnose --fix``: what can be put right, put right, checked again and timed.
 
 A guilty pass is left out; guilty layers of a quantised file go back to float; a guilty optimisation
-level gives way to the one before it.  Anything else is said to have no fix here.
+level gives way to the one before it; of an engine that runs a file in bf16 or fp16, as few operators as are
+needed stay in fp32, the guiltiest first.  Anything else is said to have no fix here.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, EngineFailed
+from assay.core.table import load
 from assay.core.tensors import Feed
+from assay.diagnose import KEEPERS
 from assay.diagnose.operators import Piece
-from assay.diagnose.stages import worst
+from assay.diagnose.stages import Outputs, worst
 from assay.graph.external_data import onnx_artifact, save_model
 from assay.graph.signature import load_model
 from assay.graph.simplify import find_pass
-from assay.job.diagnose_stages import LEVELS, PLAIN, Chain, How, Plan, open_onnx
+from assay.job.diagnose_stages import LEVELS, PLAIN, Chain, How, Link, Plan, open_onnx
+from assay.job.opening import precision_of
 from assay.measure.observe import Observed
 from assay.precision.onnx_graph import load_source
 from assay.precision.qdq import QdqModel
@@ -59,7 +63,8 @@ class Fix:
 
 @dataclass(frozen=True)
 class Broken:
-    """The guilty stage: its place in the chain, its guilty pieces, the feeds it was seen on, and where to write."""
+    """The guilty stage: its place in the chain, its guilty pieces, the feeds it was seen on, and where to write;
+    ``ranked`` are all of its pieces, the guiltiest first."""
 
     plan: Plan
     chain: Chain
@@ -67,6 +72,7 @@ class Broken:
     pieces: Sequence[Piece]
     feeds: Sequence[Feed]
     out: Path
+    ranked: Sequence[Piece] = ()
 
 
 def fix(broken: Broken) -> Fix:
@@ -76,30 +82,73 @@ def fix(broken: Broken) -> Fix:
     if link.path is None or stage.parent is None:
         raise BadInput(f"{stage.name!r} has no graph to change")
     broken.out.mkdir(parents=True, exist_ok=True)
-    if link.changes == "arithmetic":
-        what, path, how = _lower_level(link.path, link.how)
-    elif link.pass_name is not None:
-        what, path, how = _without_pass(broken, link.pass_name)
-    else:
-        what, path, how = _restored(broken, stage.parent)
-    guilty_how = link.how if link.changes == "arithmetic" else replace(link.how, level="all")
-    fixed_how = how if link.changes == "arithmetic" else guilty_how
     expected = [chain.stages[stage.parent].run(feed) for feed in broken.feeds]
-    with open_onnx(path, how) as session:
-        after = worst(expected, [session.run(feed) for feed in broken.feeds])[0]
+    guilty_how = link.how if link.changes == "arithmetic" else replace(link.how, level="all")
+    if link.pass_name is not None:
+        what, path, how = *_without_pass(broken, link.pass_name), guilty_how
+    elif link.changes == "arithmetic" and link.how.level in LEVELS:
+        what, path, how = _lower_level(link.path, link.how)
+    elif link.changes == "arithmetic" and precision_of(link.path) == "fp32":
+        what, path, how = _kept(broken, link, expected)
+    else:
+        what, path, how = *_restored(broken, guilty_how, expected), guilty_how
+    after = _error(path, how, broken.feeds, expected)
     before = worst(expected, [stage.run(feed) for feed in broken.feeds])[0]
-    slowdown = _slowdown((link.path, guilty_how), (path, fixed_how), broken.feeds[0])
+    slowdown = _slowdown((link.path, guilty_how), (path, how), broken.feeds[0])
     return Fix(what, path, how, before, after, stage.due, slowdown)
 
 
+def _error(path: Path, how: How, feeds: Sequence[Feed], expected: Sequence[Outputs]) -> float:
+    with open_onnx(path, how) as session:
+        return worst(expected, [session.run(feed) for feed in feeds])[0]
+
+
 def _lower_level(path: Path, how: How) -> tuple[str, Path, How]:
-    if how.level not in LEVELS:
-        raise BadInput(f"{how.engine} takes no precision node by node here; open the file in a higher precision")
+    assert how.level is not None
     lower = (PLAIN, *LEVELS)[LEVELS.index(how.level)]
     return f"optimisation level {lower} in place of {how.level}", path, replace(how, level=lower)
 
 
-def _without_pass(broken: Broken, name: str) -> tuple[str, Path, How]:
+def _fewest(total: int, works: Callable[[int], bool]) -> int | None:
+    """The smallest number from 1 to ``total`` that works, more being better: doubled, then halved back.  None where
+    not even all do; the number given back is the one tried last."""
+    few, count = 0, 1
+    while not works(count):
+        if count == total:
+            return None
+        few, count = count, min(2 * count, total)
+    enough = count
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if works(middle) else (middle, enough)
+    return enough if works(enough) else None
+
+
+def _kept(broken: Broken, link: Link, expected: Sequence[Outputs]) -> tuple[str, Path, How]:
+    """As few of the guiltiest pieces in fp32 as bring the error below its due; the whole model where nothing less
+    helps."""
+    assert link.path is not None
+    if link.how.engine not in KEEPERS or link.how.precision == "fp32":
+        raise BadInput(f"{link.how.engine} takes no precision node by node; open the file in a higher precision")
+    keep = load(KEEPERS[link.how.engine])
+    due, pieces, path = broken.chain.stages[broken.place].due, broken.ranked, broken.out / "fixed.xml"
+    kept = 0
+
+    def works(count: int) -> bool:
+        nonlocal kept
+        try:
+            kept = keep(link.path, [(p.tensor, p.inputs) for p in pieces[:count]], path)
+            return kept > 0 and _error(path, link.how, broken.feeds, expected) <= due
+        except EngineFailed:  # a runtime may refuse a mixture; the next one is another
+            return False
+
+    count = _fewest(len(pieces), works) if pieces else None
+    if count is None:
+        return "the whole model in fp32: no part of it was enough", link.path, replace(link.how, precision="fp32")
+    return f"{kept} operators in fp32, for {count} of {len(pieces)} tensors", path, link.how
+
+
+def _without_pass(broken: Broken, name: str) -> tuple[str, Path]:
     assert broken.chain.raw is not None
     model = load_model(broken.chain.raw, external_data=True)
     for other in broken.plan.passes:
@@ -107,25 +156,39 @@ def _without_pass(broken: Broken, name: str) -> tuple[str, Path, How]:
             model = find_pass(other)(model)
     path = broken.out / "fixed.onnx"
     save_model(model, path)
-    return f"without the pass {name}", path, How()
+    return f"without the pass {name}", path
 
 
-def _restored(broken: Broken, parent: int) -> tuple[str, Path, How]:
-    """Guilty layers of a quantised file back in float."""
-    source, quantised = broken.chain.links[parent].path, broken.chain.links[broken.place].path
+def _restored(broken: Broken, how: How, expected: Sequence[Outputs]) -> tuple[str, Path]:
+    """As few layers of a quantised file back in float as help, the guilty ones first."""
+    source, quantised = _float_source(broken), broken.chain.links[broken.place].path
     assert quantised is not None
     model = load_model(quantised, external_data=True)
     if source is None or not any(n.op_type == "DequantizeLinear" for n in model.graph.node):
         raise BadInput("the file itself differs, and it is not quantised: export or convert it again")
     artifact = onnx_artifact(source)
     lowered = QdqModel(artifact, load_source(artifact), model, {"library": "as given"})
-    names = {name for piece in broken.pieces for name, _ in piece.nodes} | {p.tensor for p in broken.pieces}
-    keep = [layer.name for layer in lowered.layers if layer.name in names]
-    if not keep:
-        raise BadInput("none of the guilty nodes is a quantised layer that could go back to float")
-    path = broken.out / "fixed.onnx"
-    lowered.write(path, keep)
-    return f"{len(keep)} layers back in float: {', '.join(keep[:5])}", path, How()
+    known = {layer.name for layer in lowered.layers}
+    ranked = [n for p in broken.ranked for n in (*(name for name, _ in p.nodes), p.tensor) if n in known]
+    layers = list(dict.fromkeys([*ranked, *(layer.name for layer in lowered.layers)]))
+    path, due = broken.out / "fixed.onnx", broken.chain.stages[broken.place].due
+
+    def works(count: int) -> bool:
+        lowered.write(path, layers[:count])
+        return _error(path, how, broken.feeds, expected) <= due
+
+    count = _fewest(len(layers), works)
+    if count is None:
+        raise BadInput("not even with every layer back in float is the error within its due")
+    return f"{count} layers back in float: {', '.join(layers[: min(count, 5)])}", path
+
+
+def _float_source(broken: Broken) -> Path | None:
+    """The file the guilty one was made from: of the nearest stage before it that has another graph."""
+    own, parent = broken.chain.links[broken.place].path, broken.chain.stages[broken.place].parent
+    while parent is not None and broken.chain.links[parent].path in (own, None):
+        parent = broken.chain.stages[parent].parent
+    return None if parent is None else broken.chain.links[parent].path
 
 
 def _slowdown(guilty: tuple[Path, How], fixed: tuple[Path, How], feed: Feed) -> float:

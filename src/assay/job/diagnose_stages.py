@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.core.artifact import Artifact
-from assay.core.engine import BuildOptions, OpenOptions, Session
+from assay.core.engine import BuildOptions, Engine, OpenOptions, Session
 from assay.core.errors import AssayError, BadInput
 from assay.core.tensors import Array, Feed, Signature
 from assay.diagnose.operators import Opener
@@ -22,7 +22,7 @@ from assay.graph.external_data import save_model
 from assay.graph.signature import load_model
 from assay.graph.simplify import find_pass
 from assay.job.opening import OnnxRunner, engine, open_candidate, precision_of
-from assay.job.single import Prepared
+from assay.job.single import Prepared, file_model
 
 if TYPE_CHECKING:
     import onnx
@@ -93,16 +93,25 @@ def opener(how: How) -> Opener:
 
 
 def open_onnx(path: Path, how: How) -> Session:
-    """An ONNX file on an engine.  Raises what the engine raises."""
+    """An ONNX file, or one of the engine's own, on an engine.  Raises what the engine raises."""
     found = engine(how.engine)
-    artifact = Artifact(path, "onnx", sha256="unchecked")
+    if path.suffix != ".onnx":
+        return found.open(file_model(path), how.options)
     native = precision_of(path)
-    wanted = How(how.engine, how.precision if native == "fp32" else native, how.level, how.device)
-    if how.engine == RUNNER:
-        wanted = How(how.engine, native, how.level, how.device)
+    precision = how.precision if native == "fp32" and how.engine != RUNNER else native
+    try:
+        return _opened(found, path, replace(how, precision=precision))
+    except BadInput:
+        if precision != "int8":
+            raise
+        return _opened(found, path, replace(how, precision="fp32"))  # a part with nothing quantised in it
+
+
+def _opened(found: Engine, path: Path, how: How) -> Session:
+    artifact = Artifact(path, "onnx", sha256="unchecked")
     if "onnx" not in found.opens:
-        artifact = found.build(artifact, BuildOptions(precision=wanted.precision, device=how.device), path.parent)
-    return found.open(artifact, wanted.options)
+        artifact = found.build(artifact, BuildOptions(precision=how.precision, device=how.device), path.parent)
+    return found.open(artifact, how.options)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ from assay.measure.truth import SEEDS, Truth
 from assay.sources import SourceOptions
 
 _LEAST = 2.0**-24
+PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,14 @@ class Diagnosis:
 @dataclass(frozen=True)
 class Asked:
     """``pair`` says what is compared; ``out`` is where reproductions (and the fixed file) go; ``passes`` are looked at
-    one by one; ``fix`` tries to put the guilty stage right."""
+    one by one; ``fix`` tries to put the guilty stage right; ``limit`` replaces what the precision asked for may add
+    to the outputs (relative rms)."""
 
     pair: Pair
     out: Path | None = None
     passes: tuple[str, ...] = ()
     fix: bool = False
+    limit: float | None = None
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -92,6 +96,8 @@ def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Dia
         feeds = _feeds(pair, reference, candidate)
         progress.stage("dues", "what each precision must cost on this network")
         dues = _dues(reference, candidate, feeds, pair.precision)
+        if asked.limit is not None:
+            dues = Dues({**dues.by_precision, pair.precision: asked.limit})
         progress.done(", ".join(f"{p} {d:.1e}" for p, d in dues.by_precision.items()))
         plan = Plan(
             reference, candidate, candidate.candidate.engine, pair.precision, pair.device, asked.passes, asked.export
@@ -105,11 +111,18 @@ def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Dia
             mapping = aten_mapping(load_model(chain.raw)) if chain.raw else ()
             mended = None
             if asked.fix and place is not None:
-                mended = _mended(
-                    asked, Broken(plan, chain, place, [g.piece for g in found], feeds, asked.out or Path())
-                )
+                pieces = [g.piece for g in found]
+                broken = Broken(plan, chain, place, pieces, feeds, asked.out or Path(), _ranked(pieces, whom))
+                mended = _mended(asked, broken)
             made = _diagnosis(asked, candidate, (chain, rows, place), (found, whom, mapping))
             return _with_fix(made, mended)
+
+
+def _ranked(guilty: Sequence[Piece], whom: Blame | None) -> list[Piece]:
+    """The guilty ones, then the others by what they add alone."""
+    named = {p.tensor for p in guilty}
+    rest = [p for p in (whom.pieces if whom else ()) if p.tensor not in named and p.local is not None]
+    return [*guilty, *sorted(rest, key=lambda p: -(p.local or 0.0))]
 
 
 def _mended(asked: Asked, broken: Broken) -> Fix | None:
@@ -189,6 +202,9 @@ def _inside(
         chain.notes.append("the stage before the guilty one has no inner tensors to compare with")
         return (), None
     due = tolerance(_precision(link.how, link.path), 1).max_relative_rms or 0.0
+    if asked.limit is not None and link.how.precision == asked.pair.precision:
+        products = sum(n.op_type in PRODUCTS for n in parts.nodes)
+        due = min(due, asked.limit / math.sqrt(max(1, products)))  # errors of many layers add like a random walk
     suspect = Suspect(parts, opener(link.how), due)
     found = blame(recorder, suspect, feed)
     progress.done(f"{len(found.guilty)} guilty of {len(found.pieces)} compared")
@@ -290,6 +306,7 @@ def _diagnosis(
             "stages": [row.to_json() for row in rows],
             "guilty_stage": None if place is None else rows[place].name,
             "guilty": [g.to_json() for g in guilty_pieces],
+            "pieces": [p.to_json() for p in whom.pieces] if whom else [],
             "found_by": whom.found_by if whom else None,
             "mapping": [m.to_json() for m in mapping],
             "notes": list(chain.notes),

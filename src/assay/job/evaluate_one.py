@@ -2,51 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assay import data as readers
-from assay.core.dataset import Scored, Task
-from assay.core.engine import OpenOptions, Session
+from assay.core.dataset import Scored
+from assay.core.engine import OpenOptions
 from assay.core.errors import BadInput
-from assay.core.record import Figure, RawSamples, Record, withheld
-from assay.core.tensors import Array, Feed
-from assay.data.dumps import write_dumps
-from assay.data.flat import key_of
+from assay.core.record import RawSamples, Record
+from assay.data.fast_image import FastImageTransform
+from assay.data.image import ImageTransform
+from assay.job.against import LOOK_EVERY, Against, Comparison, Watch, compared, in_random_order
 from assay.job.context import Data
 from assay.job.dataset import open_data
-from assay.job.opening import engine, open_candidate
+from assay.job.evaluating import Passed, Runner, Work, evaluate_through
+from assay.job.fusing import exported, fuse
+from assay.job.opening import engine
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
 from assay.job.user_code import user_transform
 from assay.measure.environment import cores_granted, environment
-from assay.measure.predictions import save_predictions
-from assay.pipeline import (
-    Bottleneck,
-    Flow,
-    Outcome,
-    Rates,
-    ShardStore,
-    Stages,
-    Windows,
-    bottleneck,
-    rates,
-    run,
-    sliding,
-    vendor_lines,
-)
+from assay.measure.predictions import PairedResult, compare_predictions, save_predictions
+from assay.pipeline import Bottleneck, Flow, Rates, ShardStore, Windows, sliding, vendor_lines
 from assay.sources import SourceOptions
 
+FAST = "fast"
+"""``--preprocess fast``: torch's antialiased resize."""
 MOST_INSTANCES = 8
 """Some engines hold the weights once per instance, so a machine of many cores gets instances of several threads."""
-SWITCH_INTERVAL_S = 0.0001
-"""How long a Python thread may keep others waiting; at the default of 5 ms a decoded batch would wait that long."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +41,9 @@ class Evaluation:
 
     ``out`` is a folder that receives shards, predictions and rates, and is resumed; a name that ends in
     ``.gz`` or ``.jsonl`` is the predictions' file, and the shards then lie beside it until it is whole.
-    ``dumps`` is a folder that receives every output as vendor tools dump them.
+    ``dumps`` is a folder that receives every output as vendor tools dump them.  ``preprocess`` is a user's
+    ``FILE.py:fn``, or ``fast``.  ``fuse`` makes the normalising part of the graph.  ``against`` pairs the result
+    with an earlier one; ``seed`` draws the order of a sequential one.
     """
 
     model: str
@@ -70,6 +58,9 @@ class Evaluation:
     out: Path | None = None
     max_failures: int = 0
     dumps: Path | None = None
+    fuse: bool = False
+    against: Against | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,100 +71,139 @@ class Evaluated:
     rates: Rates | None
     bottleneck: Bottleneck | None
     notes: tuple[str, ...]
+    comparison: Comparison | None = None
+    """With what ``against`` named."""
 
 
-def evaluate_one(asked: Evaluation, source: SourceOptions, progress: Progress) -> Evaluated:
-    """Raises BadInput where the data cannot give an accuracy (synthetic, no targets, randomised weights) and for
-    more failed samples than allowed."""
+def evaluate_one(
+    asked: Evaluation, source: SourceOptions, progress: Progress, runner: Runner | None = None
+) -> Evaluated:
+    """``runner`` None does it in this process.
+
+    Raises BadInput where the data cannot give an accuracy (synthetic, no targets, randomised weights) and for
+    more failed samples than allowed.
+    """
+    reference = asked.against.read() if asked.against is not None else []
     with tempfile.TemporaryDirectory(prefix="assay-evaluate-") as folder:
         progress.stage("open", asked.model)
-        ready = open_for_throughput(asked, replace(source, out_dir=Path(folder)))
+        opened = _open(asked, replace(source, out_dir=Path(folder)))
+        ready = opened.ready
         progress.done(f"{ready.candidate.label}; {ready.model.weights}")
-        request = RunRequest(asked.model, Path(folder), data=asked.data, labels=asked.labels)
-        objects = Objects(preprocess=user_transform(asked.preprocess) if asked.preprocess else None)
-        data = _open_data(request, objects, ready)
-        task = _task(asked, data)
-        assert data.reader is not None
-        total = min(len(data.reader), asked.limit or len(data.reader))
-        with open_candidate(ready.candidate) as session, _short_switches():
-            flow = flow_for(session, asked.device, total, asked.batch)
-            flow = replace(flow, max_failures=asked.max_failures)
-            store = _store(asked, ready, data, flow, Path(folder))
+        work = _work(asked, opened, reference)
+
+        def store_for(flow: Flow) -> ShardStore:
+            store = _store(asked, ready, work.data, flow, Path(folder))
             done = sum(s.scored + len(s.failures) for s in store.finished.values())
             again = f", {done} of them done before" if done else ""
-            progress.stage("evaluate", f"{total} samples{again}")
-            stages = stages_for(session, data, task if asked.dumps is None else _Dumping(task, asked.dumps))
-            if stages.signature is not session.signature:  # windows: one sample at a time, in as many as it needs
-                flow = replace(flow, batch=1)
-            outcome = run(stages, flow, store, lambda n: progress.advance(n, total))
-        figures = _figures(task, store, outcome)
-        found = rates(outcome, flow)
-        raw = _save(asked, store, found, flow)
-        progress.done(f"{outcome.scored} scored, {len(outcome.failures)} failed")
-        return _evaluated(asked, ready, (data, task), (outcome, flow, found), (figures, raw))
+            progress.stage("evaluate", f"{work.total} samples{again}")
+            return store
+
+        passed = evaluate_through(work, store_for, lambda n: progress.advance(n, work.total), runner)
+        comparison = compared(asked.against, reference, passed.scored) if asked.against is not None else None
+        fast = _cost_of_fast(opened, work, passed, Path(folder), progress) if asked.preprocess == FAST else None
+        progress.done(f"{passed.outcome.scored} scored, {len(passed.outcome.failures)} failed")
+        notes = (*opened.notes, *([fast.note] if fast else []))
+        return _evaluated(asked, (opened, work), passed, (comparison, fast), notes)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """``exact`` are the data with the preprocessing that a fast one stands in for."""
+
+    ready: Prepared
+    data: Data
+    exact: Data
+    notes: tuple[str, ...] = ()
+
+
+def _open(asked: Evaluation, source: SourceOptions) -> _Opened:
+    request = RunRequest(asked.model, source.out_dir, data=asked.data, labels=asked.labels)
+    users = asked.preprocess if asked.preprocess != FAST else None
+    objects = Objects(preprocess=user_transform(users) if users else None)
+    if asked.fuse:
+        wanted = Wanted(asked.model, asked.engine, OpenOptions(precision=asked.precision, device=asked.device))
+        plain = exported(wanted, source)
+        fused = fuse(plain, _open_data(request, objects, plain), wanted, source)
+        ready = for_throughput(fused.ready, asked.device)
+        data = _open_data(request, objects, ready)
+        return _Opened(ready, data, data, (fused.note,))
+    ready = open_for_throughput(asked, source)
+    data = exact = _open_data(request, objects, ready)
+    if asked.preprocess == FAST:
+        if not isinstance(data.transform, ImageTransform):
+            raise BadInput(
+                f"--preprocess {FAST} is about resizing pictures; the preprocessing here does not",
+                remedy="leave it out",
+            )
+        data = replace(data, transform=FastImageTransform(data.transform))
+    return _Opened(ready, data, exact)
+
+
+@dataclass(frozen=True)
+class _Fast:
+    """What the fast preprocessing costs: the drop in accuracy against the exact one, on the same samples."""
+
+    paired: PairedResult
+    primary: tuple[float | None, float | None]
+
+    @property
+    def note(self) -> str:
+        fast, exact = self.primary
+        drop = self.paired.drop
+        shown = f"{fast:.4f} against {exact:.4f} exactly" if fast is not None and exact is not None else "not known"
+        if drop.value is None:
+            return f"fast preprocessing: {shown}"
+        interval = (
+            "" if drop.low is None or drop.high is None else f" ({100 * drop.low:+.2f} to {100 * drop.high:+.2f})"
+        )
+        return (
+            f"fast preprocessing: {shown}, a drop of {100 * drop.value:+.2f} points{interval}; "
+            f"{len(self.paired.flips)} of {self.paired.n} samples changed sides"
+        )
+
+
+def _cost_of_fast(opened: _Opened, work: Work, passed: Passed, folder: Path, progress: Progress) -> _Fast:
+    """The same samples once more, prepared exactly."""
+    progress.stage("evaluate", f"{work.total} samples, prepared exactly")
+    exact = replace(work, data=opened.exact, dumps=None, enough=None)
+    found = evaluate_through(
+        exact, lambda flow: ShardStore(folder / "exact", {}), lambda n: progress.advance(n, work.total)
+    )
+    both = {s.id for s in passed.scored} & {s.id for s in found.scored}
+    first, second = ([s for s in rows if s.id in both] for rows in (found.scored, passed.scored))
+    primary = work.task.primary
+    return _Fast(compare_predictions(first, second), (passed.figures[primary].value, found.figures[primary].value))
+
+
+def _work(asked: Evaluation, opened: _Opened, reference: Sequence[Scored]) -> Work:
+    ready, data = opened.ready, opened.data
+    if data.reader is None or data.task is None:
+        raise BadInput(f"accuracy cannot be evaluated: {data.not_evaluated}")
+    total = min(len(data.reader), asked.limit or len(data.reader))
+    what = (ready.candidate, ready.signature, data, data.task)
+    work = Work(*what, total, asked.batch, asked.max_failures, asked.dumps)
+    if asked.against is None or not asked.against.sequential:
+        return work
+    drawn = in_random_order(data, asked.seed)
+    return replace(work, data=drawn, shard_size=LOOK_EVERY, enough=Watch(asked.against, reference))
 
 
 def open_for_throughput(asked: Evaluation, source: SourceOptions) -> Prepared:
     """On the CPU, as many instances as cores with one thread each: then every core runs whatever is ready, and
     preprocessing takes cores from inference only while it runs itself."""
     options = OpenOptions(precision=asked.precision, device=asked.device)
-    ready = prepare(Wanted(asked.model, asked.engine, options), source)
-    if not _on_cpu(asked.device):
+    return for_throughput(prepare(Wanted(asked.model, asked.engine, options), source), asked.device)
+
+
+def for_throughput(ready: Prepared, device: str) -> Prepared:
+    if device.partition(":")[0] != "cpu":
         return ready
+    options = ready.candidate.options
     cores = max(1, int(cores_granted()))
     instances = min(cores, MOST_INSTANCES)
     together = getattr(engine(ready.candidate.engine), "threads_shared", False)
     options = replace(options, instances=instances, threads=cores if together else max(1, cores // instances))
     return replace(ready, candidate=replace(ready.candidate, options=options))
-
-
-def flow_for(session: Session, device: str, total: int, batch: int) -> Flow:
-    """A model of one fixed batch size is fed that; rows that cannot be told apart go one at a time."""
-    signature = session.signature
-    batched = signature.is_batched and any(s.batch_axis is not None for s in signature.inputs)
-    rows = signature.static_batch or (batch if batched else 1)
-    if rows > 1 and not batched:
-        raise BadInput(
-            f"the model takes {rows} rows at a time but has outputs without a batch axis", remedy="export it --batch 1"
-        )
-    cores = max(1, int(cores_granted()))
-    shared = _on_cpu(device)
-    workers = max(cores, session.parallelism) if shared else cores + session.parallelism
-    return Flow(total, rows, workers, cores, session.parallelism, shared)
-
-
-def stages_for(session: Session, data: Data, task: Task) -> Stages:
-    reader, transform = data.reader, data.transform
-    assert reader is not None
-    assert transform is not None
-
-    def run_session(feed: Feed) -> Mapping[str, Array]:
-        return session.run(feed)
-
-    infer: Callable[[Feed], Mapping[str, Array]] = run_session
-    signature = session.signature
-    if task.name == "segmentation" and all(isinstance(d, int) for d in signature.inputs[0].shape[2:]):
-        infer, signature = sliding(infer, signature, Windows())
-    return Stages(reader.items, readers.preparer(transform, signature.inputs), infer, task.score, signature)
-
-
-class _Dumping:
-    """A task that also writes every output, ``<stem>_<k>.bin``, where the stem is the id up to its first dot."""
-
-    def __init__(self, task: Task, folder: Path) -> None:
-        self.name, self.primary, self.higher_is_better = task.name, task.primary, task.higher_is_better
-        self.figures = task.figures
-        self._task = task
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def score(self, ids: Sequence[str], outputs: Mapping[str, Array], targets: Sequence[Any]) -> list[Scored]:
-        write_dumps(self._folder, [key_of(id) for id in ids], outputs)
-        return self._task.score(ids, outputs, targets)
-
-
-def _on_cpu(device: str) -> bool:
-    return device.partition(":")[0] == "cpu"
 
 
 def _open_data(request: RunRequest, objects: Objects, ready: Prepared) -> Data:
@@ -189,12 +219,6 @@ def _open_data(request: RunRequest, objects: Objects, ready: Prepared) -> Data:
         if data.task is None or data.task.name != "segmentation":
             raise
         return data
-
-
-def _task(asked: Evaluation, data: Data) -> Task:
-    if data.reader is None or data.task is None:
-        raise BadInput(f"accuracy cannot be evaluated: {data.not_evaluated}")
-    return data.task
 
 
 def _store(asked: Evaluation, ready: Prepared, data: Data, flow: Flow, temporary: Path) -> ShardStore:
@@ -218,75 +242,54 @@ def _is_file(path: Path) -> bool:
     return path.suffix in (".gz", ".jsonl")
 
 
-def _figures(task: Task, store: ShardStore, outcome: Outcome) -> dict[str, Figure]:
-    if not outcome.scored:
-        return {task.primary: withheld("value", f"none of the {outcome.read} samples could be scored", 0)}
-    return task.figures(store.rows())
-
-
-def _save(asked: Evaluation, store: ShardStore, found: Rates | None, flow: Flow) -> RawSamples | None:
+def _save(asked: Evaluation, passed: Passed) -> RawSamples | None:
     """The predictions in one file, and for a folder the rates in the vendor tool's form."""
     if asked.out is None:
         return None
     if _is_file(asked.out):
-        raw = save_predictions(asked.out.parent, asked.out.name, store.rows(), exact_name=True)
-        for path in store.folder.iterdir():
-            path.unlink()
-        store.folder.rmdir()
+        raw = save_predictions(asked.out.parent, asked.out.name, passed.scored, exact_name=True)
+        passed.store.remove()
         return raw
-    if found is not None:
-        name = f"perf_vision_batchsize_{flow.batch}_device_0.txt"
-        (asked.out / name).write_text("\n".join(vendor_lines(found)) + "\n", encoding="utf-8")
-    return save_predictions(asked.out, "predictions.jsonl.gz", store.rows(), exact_name=True)
+    if passed.rates is not None:
+        name = f"perf_vision_batchsize_{passed.flow.batch}_device_0.txt"
+        (asked.out / name).write_text("\n".join(vendor_lines(passed.rates)) + "\n", encoding="utf-8")
+    return save_predictions(asked.out, "predictions.jsonl.gz", passed.scored, exact_name=True)
 
 
 def _evaluated(
     asked: Evaluation,
-    ready: Prepared,
-    what: tuple[Data, Task],
-    how: tuple[Outcome, Flow, Rates | None],
-    found: tuple[dict[str, Figure], RawSamples | None],
+    what: tuple[_Opened, Work],
+    passed: Passed,
+    compared_with: tuple[Comparison | None, _Fast | None],
+    notes: tuple[str, ...],
 ) -> Evaluated:
-    (data, task), (outcome, flow, speed) = what, how
-    held = bottleneck(speed, flow) if speed else None
-    ways = getattr(data.transform, "ways", None)
-    preprocessing = ways().to_json() if ways else None
+    (opened, work), (comparison, fast) = what, compared_with
+    data, outcome = work.data, passed.outcome
     assert data.reader is not None
     conditions: dict[str, Any] = {
         "data": asked.data,
-        "samples": flow.total,
+        "samples": outcome.read,
         "available": len(data.reader),
         "synthetic": False,
-        "task": task.name,
+        "task": work.task.name,
         "transform": None if data.transform is None else dict(data.transform.to_json()),
+        **passed.place,
     }
-    details = {
-        "counts": {"read": outcome.read, "scored": outcome.scored, "failed": len(outcome.failures)},
-        "primary": task.primary,
-        "higher_is_better": task.higher_is_better,
-        "failures": [{"id": id, "reason": reason} for id, reason in outcome.failures[:100]],
-        "pipeline": None if speed is None else speed.to_json(),
-        "bottleneck": None if held is None else vars(held),
-        "preprocessing": preprocessing,
-    }
+    details = passed.details(work)
+    figures = dict(passed.figures)
+    if comparison is not None:
+        figures["accuracy.drop"] = comparison.drop
+        details["against"] = comparison.to_json()
+    if fast is not None:
+        details["fast_preprocessing"] = fast.paired.to_json() | {"drop": fast.paired.drop.to_json()}
     record = Record(
         "evaluate",
-        ready.candidate.subject(ready.model.name, flow.batch),
-        figures=found[0],
+        passed.candidate.subject(opened.ready.model.name, passed.flow.batch),
+        figures=figures,
         conditions=conditions,
         environment=environment(),
-        raw=found[1],
+        raw=_save(asked, passed),
         details=details,
     )
-    notes = tuple(preprocessing["notes"]) if preprocessing else ()
-    return Evaluated(record, speed, held, notes)
-
-
-@contextlib.contextmanager
-def _short_switches() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
+    more = tuple(details["preprocessing"]["notes"]) if details["preprocessing"] else ()
+    return Evaluated(record, passed.rates, passed.bottleneck, (*notes, *more), comparison)

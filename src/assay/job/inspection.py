@@ -9,6 +9,7 @@ from typing import Any
 from assay.core.errors import BadInput
 from assay.core.units import format_bytes
 from assay.graph.describe import GraphDescription, describe
+from assay.job.inspection_support import operators_of, program_lines
 from assay.job.single import file_model
 
 
@@ -41,7 +42,7 @@ def inspect_file(path: Path, *, nodes: bool) -> Inspection:
 
 def _onnx(found: GraphDescription, nodes: bool) -> Inspection:
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in found.opsets.items())
-    macs = f"not known: {found.macs_unknown}" if found.macs is None else f"{found.macs / 1e6:,.1f} M at batch 1"
+    macs = f"not known: {found.macs_unknown}" if found.macs is None else f"{_count(found.macs)} at batch 1"
     lines = [
         f"format      ONNX, IR version {found.ir_version}, by {found.producer or 'an unnamed producer'}",
         f"opsets      {opsets}",
@@ -58,7 +59,13 @@ def _onnx(found: GraphDescription, nodes: bool) -> Inspection:
             lines.append(f"{node.op} {node.name}({', '.join(node.inputs)}) -> {', '.join(node.outputs)}")
             lines += [f"    {attributes}"] if attributes else []
             lines += [f"    from {node.source}"] if node.source else []
-    return Inspection(tuple(lines), found.to_json())
+    operators = operators_of(found.path, found.opsets)
+    return Inspection((*lines, *operators.lines()), found.to_json() | operators.to_json())
+
+
+def _count(macs: int) -> str:
+    """Millions, where there are enough of them to be told apart."""
+    return f"{macs / 1e6:,.1f} M" if macs >= 10**6 else f"{macs:,}"
 
 
 def _torchscript(module: Any, path: Path) -> Inspection:
@@ -73,9 +80,10 @@ def _exported(path: Path) -> Inspection:
 
     program = torch.export.load(path)
     graph, code = str(program.graph_signature), program.graph_module.code
+    lines, mapping = program_lines(program)
     return Inspection(
-        (f"format      exported program ({path})", graph, "code", code),
-        {"format": "exported", "signature": graph, "code": code},
+        (f"format      exported program ({path})", graph, "code", code, *lines),
+        {"format": "exported", "signature": graph, "code": code, "mapping": mapping},
     )
 
 

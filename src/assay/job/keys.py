@@ -11,12 +11,15 @@ from assay.core.artifact import digest_json
 STAGE_VERSIONS = {
     "source": 1,
     "export": 1,
+    "quantize": 1,
     "build": 1,
+    "buckets": 1,
     "verify": 1,
     "reference": 1,
     "evaluate": 1,
     "measure": 1,
     "confirm": 1,
+    "tune": 1,
 }
 
 

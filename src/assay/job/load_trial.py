@@ -15,7 +15,7 @@ from assay.batching.batcher import DynamicBatcher
 from assay.batching.direct import Direct
 from assay.batching.settings import BatcherSettings
 from assay.core.engine import Candidate, OpenOptions, Session
-from assay.core.errors import AssayError, BadInput
+from assay.core.errors import AssayError
 from assay.core.record import Figure, withheld
 from assay.core.stats import Vector
 from assay.core.tensors import Feed, Signature
@@ -24,6 +24,7 @@ from assay.core.workload import Arrivals, Clients
 from assay.engines.null import NullEngine, null_artifact
 from assay.job.opening import open_candidate
 from assay.job.trial import Opening, with_module
+from assay.measure.accelerator import Watch
 from assay.measure.clients import measure_clients
 from assay.measure.environment import moment
 from assay.measure.find_rate import SearchPlan, find_rate
@@ -81,10 +82,19 @@ class LoadTrial:
 
 
 @dataclass(frozen=True)
-class LoadMeasured:
-    """Per load a Measurement, or the reason why there is none."""
+class NoRate:
+    """What a search for a rate found where none holds the limit: an answer, not a failure."""
 
-    found: tuple[Measurement | str, ...]
+    reason: str
+    conditions: dict[str, Any]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadMeasured:
+    """Per load a Measurement, that no rate holds, or the reason why there is neither."""
+
+    found: tuple[Measurement | NoRate | str, ...]
     peak_rss: Figure
     overhead: Figure
     parallelism: int
@@ -97,15 +107,28 @@ def press_candidate(candidate: Candidate, opening: Opening | None, trial: LoadTr
     with open_candidate(candidate) as session:
         seen = batch_free(session.signature) if trial.through else session.signature
         check_rows(seen, trial.feeds, trial.loads[0].request_batch)
-        found: list[Measurement | str] = []
+        found: list[Measurement | NoRate | str] = []
         for load in trial.loads:
             try:
-                found.append(_press(session, trial, load))
+                with Watch(candidate.options.device) as watch:
+                    pressed = _press(session, trial, load)
+                found.append(_watched(pressed, watch))
             except AssayError as error:
                 found.append(error.message)
         rss = peak_rss()
         overhead = harness_overhead(session.signature, trial)
         return LoadMeasured(tuple(found), rss, overhead, session.parallelism, moment())
+
+
+def _watched(found: Measurement | NoRate, watch: Watch) -> Measurement | NoRate:
+    """With what the accelerator did meanwhile; where none can be read, with the reason in the figure."""
+    if isinstance(found, NoRate):
+        return found
+    found, usage = watch.beside(found), watch.usage
+    details = dict(found.details)
+    if "torchpipe" in details and usage.value is not None:
+        details["torchpipe"] = {**details["torchpipe"], "gpu_usage": 100 * usage.value}
+    return replace(found, figures={**found.figures, "gpu.usage": usage}, details=details)
 
 
 def batch_free(signature: Signature) -> Signature:
@@ -114,18 +137,21 @@ def batch_free(signature: Signature) -> Signature:
 
 
 def compare_candidates(
-    candidates: tuple[Candidate, Candidate], openings: tuple[Opening | None, Opening | None], feeds: Sequence[Feed]
+    candidates: tuple[Candidate, Candidate],
+    openings: tuple[Opening | None, Opening | None],
+    feeds: Sequence[Feed],
+    plan: PairPlan,
 ) -> Paired:
     """Both open in one process, timed in turns; the same candidate twice is opened once (the noise floor)."""
     first, second = (with_module(c, opening) if opening else c for c, opening in zip(candidates, openings, strict=True))
     with open_candidate(first) as a:
         if candidates[0].digest == candidates[1].digest:
-            return measure_paired(a, a, feeds, PairPlan())
+            return measure_paired(a, a, feeds, plan)
         with open_candidate(second) as b:
-            return measure_paired(a, b, feeds, PairPlan())
+            return measure_paired(a, b, feeds, plan)
 
 
-def _press(session: Session, trial: LoadTrial, load: Clients | Arrivals) -> Measurement:
+def _press(session: Session, trial: LoadTrial, load: Clients | Arrivals) -> Measurement | NoRate:
     if isinstance(load, Clients) and load.threads:
         with _batched(session, trial.through, load.clients) as target:
             run = session.run if target is None else target.run
@@ -135,7 +161,8 @@ def _press(session: Session, trial: LoadTrial, load: Clients | Arrivals) -> Meas
         if isinstance(load, Clients):
             return _conditioned(measure_clients(dispatcher, trial.feeds, load), trial)
         if trial.find is not None:
-            return _conditioned(_highest(session, dispatcher, trial, load), trial)
+            best = _highest(session, dispatcher, trial, load)
+            return best if isinstance(best, NoRate) else _conditioned(best, trial)
         measure_clients(dispatcher, trial.feeds, _burst(session, dispatcher, load))  # warms up
         found = measure_server(dispatcher, trial.feeds, load, schedule(load, trial.trace_s))
         return _conditioned(found, trial)
@@ -174,7 +201,9 @@ def schedule(load: Arrivals, trace_s: Sequence[float] = ()) -> Vector:
     return constant(load.rate, count) if load.kind == "constant" else poisson(load.rate, count, load.seed)
 
 
-def _highest(session: Session, dispatcher: Direct | DynamicBatcher, trial: LoadTrial, load: Arrivals) -> Measurement:
+def _highest(
+    session: Session, dispatcher: Direct | DynamicBatcher, trial: LoadTrial, load: Arrivals
+) -> Measurement | NoRate:
     """Search, then run once more at the rate found, lower if need be: that run's figures are the answer."""
     limit, plan = trial.find, SearchPlan(trial_s=min(2.0, load.duration_s))
     assert limit is not None
@@ -189,8 +218,10 @@ def _highest(session: Session, dispatcher: Direct | DynamicBatcher, trial: LoadT
     row = measure_clients(dispatcher, trial.feeds, burst).details["torchpipe"]
     top = row["throughput::qps"] / load.request_batch
     found = find_rate(press, limit, top, plan)
+    said = {"limit_s": limit.latency_s, "limit_share": limit.share}
+    search = [t.to_json() for t in found.trials]
     if found.rate is None:
-        raise BadInput(f"no rate holds the limit: {found.reason}", remedy="a longer --p99, or a faster engine")
+        return NoRate(f"no rate holds the limit: {found.reason}", said, {"search": search})
     rate, tried = found.rate, []
     for _ in range(10):
         asked = replace(load, rate=rate, duration_s=max(load.duration_s, plan.duration_s(rate, limit)))
@@ -201,13 +232,14 @@ def _highest(session: Session, dispatcher: Direct | DynamicBatcher, trial: LoadT
             break
         rate *= 1 - plan.back_off
     else:
-        raise BadInput("the rate that was found could not be confirmed: the machine is too unsteady to tell")
+        why = "no rate was confirmed: what the search found did not hold again, the machine is too unsteady to tell"
+        return NoRate(why, said, {"search": search, "confirmed": tried})
     reason = f"{limit.share:.0%} of the requests within {limit.latency_s:g} s, confirmed by a run of its own"
     return replace(
         confirmed,
         figures={**confirmed.figures, "rate.highest": Figure(rate, "requests/s", reason=reason)},
-        conditions={**confirmed.conditions, "limit_s": limit.latency_s, "limit_share": limit.share},
-        details={**confirmed.details, "search": [t.to_json() for t in found.trials], "confirmed": tried},
+        conditions={**confirmed.conditions, **said},
+        details={**confirmed.details, "search": search, "confirmed": tried},
     )
 
 

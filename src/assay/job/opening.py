@@ -11,11 +11,12 @@ from assay.bundle.contents import read_bundle
 from assay.bundle.manifest import verify_manifest
 from assay.core.artifact import Artifact
 from assay.core.engine import Candidate, Engine, OpenOptions, Session
-from assay.core.errors import BadInput, NotAvailable, UntrustedCode
+from assay.core.errors import AssayError, BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
 from assay.core.table import resolve
 from assay.core.tensors import Array, Feed, Signature
 from assay.engines import ENGINES
+from assay.engines.base import NOT_YET_RUN, devices_of, refuse_missing_index
 from assay.engines.onnx_precision import graph_precision
 from assay.graph.signature import load_model
 from assay.job.request import ALWAYS_TRIED, NOT_CANDIDATES
@@ -51,6 +52,39 @@ def _works(name: str, device: str) -> bool:
     return any(found.unavailable(device, precision) is None for precision in found.precisions)
 
 
+def check_device(names: tuple[str, ...] | None, device: str) -> None:
+    """Before anything long: a device one too many of a kind that an engine of the run sees.  Raises BadInput."""
+    if ":" not in device:
+        return
+    refused: BadInput | None = None
+    for name in names or tuple(n for n in ENGINES if n not in NOT_CANDIDATES):
+        try:
+            refuse_missing_index(engine(name), device)
+        except BadInput as error:
+            refused = error
+        except (AssayError, ImportError, OSError):
+            continue  # not installed: its absence is said where it is asked for
+        else:
+            if any(d.partition(":")[0] == device.partition(":")[0] for d in _seen(name)):
+                return
+    if refused is not None:
+        raise refused
+
+
+def _seen(name: str) -> tuple[str, ...]:
+    try:
+        return devices_of(engine(name))
+    except (AssayError, ImportError, OSError):
+        return ()
+
+
+def hardware_status(found: Engine, device: str) -> str | None:
+    """``not yet run on hardware`` where that is so of the engine, or of the engine on this kind of device."""
+    status: str | None = getattr(found, "status", None)
+    unproved = device.partition(":")[0] in getattr(found, "not_yet_run_on", ())
+    return status or (f"{NOT_YET_RUN} ({device.partition(':')[0]})" if unproved else None)
+
+
 def engine_for(artifact: Artifact) -> Engine:
     """The engine that opens a file as it is.  Raises NotAvailable when this build has none."""
     name = _OPEN_BY_FORMAT[artifact.format]
@@ -79,6 +113,11 @@ def open_candidate(candidate: Candidate) -> Session:
 def precision_of(path: Path) -> str:
     """The precision an ONNX graph is written in."""
     return graph_precision(load_model(path))
+
+
+def written_in(model: Model) -> str | None:
+    """The precision of a given ONNX file; None for what has none of its own (a PyTorch module) or does not tell."""
+    return precision_of(model.artifact.path) if model.artifact.format == "onnx" else None
 
 
 def reference_candidate(model: Model, onnx: Artifact | None, signature: Signature, device_name: str) -> Candidate:

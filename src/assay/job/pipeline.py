@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,25 @@ from assay.core.errors import EXIT_NOT_AVAILABLE
 from assay.core.model import Model
 from assay.core.record import Record
 from assay.core.verdict import Verdict
-from assay.job.context import Context, Data
+from assay.job.context import Context, Data, Exported
 from assay.job.dataset import check_data, open_data
 from assay.job.folder import RunFolder, write_json
-from assay.job.opening import known_engines, reference_candidate
+from assay.job.opening import check_device, known_engines, reference_candidate, written_in
+from assay.job.pictures import save_pictures
 from assay.job.progress import Progress, Silent
-from assay.job.request import Objects, RunRequest
+from assay.job.request import BASELINE, Objects, RunRequest
+from assay.job.stages.baseline import compiled_baseline
+from assay.job.stages.buckets import prove_buckets
 from assay.job.stages.build import build
 from assay.job.stages.choose import best_json, choose, judge
 from assay.job.stages.evaluate import evaluate
 from assay.job.stages.export import export
-from assay.job.stages.measure import confirm, measure
+from assay.job.stages.measure import Baselines, confirm, measure
+from assay.job.stages.quantize import check_int8, quantize
 from assay.job.stages.report import pack, report
 from assay.job.stages.verify import verify
+from assay.job.tune_run import tuned
+from assay.job.tune_trials import Scene
 from assay.measure.environment import device_name, environment
 from assay.sources import from_module, resolve_model
 
@@ -63,6 +69,7 @@ def run(request: RunRequest, objects: Objects | None = None, progress: Progress 
     progress = progress or Silent()
     if request.engines is not None:
         known_engines(request.engines)
+    check_device(request.engines, request.device)
     with RunFolder(request.out) as folder:
         progress.stage("open", request.model)
         model = open_model(request, objects, folder.artifacts)
@@ -95,11 +102,14 @@ def open_model(request: RunRequest, objects: Objects, artifacts: Path) -> Model:
 
 def _run(ctx: Context) -> RunResult:
     check_data(ctx.request, ctx.objects, ctx.model)
+    check_int8(ctx.request, ctx.objects, written_in(ctx.model))
     exported = export(ctx)
     data = open_data(ctx.request, ctx.objects, ctx.model, exported.signature)
+    exported, data = quantize(ctx, exported, data)
     reference = reference_candidate(ctx.model, exported.onnx, exported.signature, ctx.device_name)
     ctx.reference = reference.label
-    candidates = build(ctx, exported)
+    candidates = tuned(ctx, Scene(exported, data, reference), build(ctx, exported))
+    candidates = prove_buckets(ctx, exported, candidates, data)
     for candidate in candidates:
         if _has_time(ctx, candidate, "verify"):
             verify(ctx, exported, _compared_with(candidate, reference, candidates), candidate, data)
@@ -109,15 +119,16 @@ def _run(ctx: Context) -> RunResult:
     for candidate in healthy:
         if candidate.digest != reference.digest and _has_time(ctx, candidate, "evaluate"):
             evaluate(ctx, candidate, reference, data)
-    _measure_all(ctx, healthy, reference, data)
+    baselines = _measure_all(ctx, exported, healthy, reference, data)
     choice = choose(ctx, candidates)
     confirmed: list[Record] = []
     chosen = next((c for c in candidates if c.digest == choice.candidate), None)
     if chosen is not None and choice.batch is not None:
-        confirmed = confirm(ctx, chosen, data, choice.batch, _baseline(ctx, reference))
-    verdict = judge(ctx, choice, candidates)
+        confirmed = confirm(ctx, chosen, data, choice.batch, baselines)
+    verdict = judge(ctx, exported, choice, candidates)
     best = best_json(choice, candidates, confirmed)
     about = _about(ctx, best)
+    save_pictures(ctx.folder.path, ctx.folder.current(), data.reader, ctx.model.labels)
     report(ctx, verdict, about)
     bundle = pack(ctx, chosen, exported, data, verdict) if chosen is not None else None
     write_json(ctx.folder.path / "run.json", about)
@@ -148,23 +159,28 @@ def _compared_with(candidate: Candidate, reference: Candidate, candidates: list[
     return others[0] if others else reference
 
 
-def _measure_all(ctx: Context, candidates: list[Candidate], reference: Candidate, data: Data) -> None:
-    """The reference first: the others' speed-ups are over it."""
-    ordered = sorted(candidates, key=lambda c: c.digest != reference.digest)
-    baseline: list[Record] = []
-    for candidate in ordered:
-        if _has_time(ctx, candidate, "measure"):
-            found = measure(ctx, candidate, data, baseline)
-            if candidate.digest == reference.digest:
-                baseline = found
+def _measure_all(
+    ctx: Context, exported: Exported, candidates: list[Candidate], reference: Candidate, data: Data
+) -> Baselines:
+    """The baselines first, since the others' speed-ups are over them: the reference, then torch.compile."""
+    baselines = Baselines()
+    for candidate in sorted(candidates, key=lambda c: _measured_early(c, reference)):
+        is_reference = candidate.digest == reference.digest
+        if not _has_time(ctx, candidate, "measure"):
+            continue
+        found = measure(ctx, candidate, data, baselines)
+        if is_reference:
+            compiled = compiled_baseline(ctx, exported, reference, data, found) if not ctx.out_of_time() else []
+            baselines = Baselines(found, compiled)
+        elif (candidate.engine, candidate.options.precision) == (BASELINE, "fp32"):
+            baselines = replace(baselines, compiled=found)
+    return baselines
 
 
-def _baseline(ctx: Context, reference: Candidate) -> list[Record]:
-    return [
-        r
-        for r in ctx.folder.current()
-        if r.kind == "measure" and r.status == "ok" and r.subject.get("candidate") == reference.digest
-    ]
+def _measured_early(candidate: Candidate, reference: Candidate) -> int:
+    if candidate.digest == reference.digest:
+        return 0
+    return 1 if (candidate.engine, candidate.options.precision) == (BASELINE, "fp32") else 2
 
 
 def _ran(ctx: Context, candidate: Candidate) -> bool:

@@ -7,12 +7,15 @@ from typing import Any
 
 from assay.core.units import Seconds, format_seconds
 from assay.job.opening import default_engines, engine, known_engines
-from assay.job.request import CANDIDATE_PRECISIONS, RunRequest
+from assay.job.request import BASELINE, CANDIDATE_PRECISIONS, RunRequest
+from assay.job.stages.quantize import int8_not_planned
 
 EXPORT_S = 20.0
 BUILD_S = 8.0
 VERIFY_S = 8.0
 OPEN_S = 4.0
+QUANTIZE_S = 30.0
+COMPILE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,17 @@ def plan(request: RunRequest) -> Plan:
     batches = ", ".join(map(str, request.batches))
     per_measure = 2 * len(request.batches) * request.effort.measure_s + OPEN_S
     steps = [Step("export", f"{request.model} to ONNX, free dims proved, compared with PyTorch", EXPORT_S)]
+    if any(name.endswith(" int8") for name in runnable):
+        steps.append(Step("quantize", f"the graph in int8, from samples of {request.data or 'nobody'}", QUANTIZE_S))
     steps += [Step("build", name, BUILD_S) for name in runnable]
     steps += [Step("build", f"{name}: skipped, {why}") for name, why in skipped]
     steps += [Step("verify", name, VERIFY_S) for name in runnable]
     steps += [Step("evaluate", f"{name} on {request.data}") for name in runnable if request.data]
     steps += [Step("measure", f"{name}, batch {batches}", per_measure) for name in runnable]
+    if request.engines is None and request.compiled and "torch fp32" in runnable:
+        why = engine(BASELINE).unavailable(request.device, "fp32")
+        said = f"skipped, {why}" if why else f"the baseline, compiled for batch {batches}"
+        steps.append(Step("measure", f"{BASELINE} fp32: {said}", None if why else per_measure + COMPILE_S))
     steps += [
         Step("choose", "the fastest that passes the policy"),
         Step("confirm", "a fresh run of the chosen one", 2 * request.effort.confirm_s + OPEN_S),
@@ -72,9 +81,16 @@ def _slots(request: RunRequest) -> tuple[list[str], list[tuple[str, str]]]:
     for name in names:
         found = engine(name)
         for precision in request.precisions or tuple(p for p in CANDIDATE_PRECISIONS if p in found.precisions):
-            why = found.unavailable(request.device, precision)
+            why = _no_int8(request) if precision == "int8" else None
+            why = why or found.unavailable(request.device, "fp32" if precision == "int8" else precision)
             if why:
                 skipped.append((f"{name} {precision}", why))
             else:
                 runnable.append(f"{name} {precision}")
     return runnable, skipped
+
+
+def _no_int8(request: RunRequest) -> str | None:
+    if request.data is None and request.int8.calibration is None:
+        return "no samples to calibrate with"
+    return int8_not_planned(request)

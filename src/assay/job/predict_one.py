@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from assay import data as readers
 from assay.core.dataset import Item
-from assay.core.engine import OpenOptions, Session
+from assay.core.engine import Candidate, OpenOptions, Session
 from assay.core.errors import BadInput, StorageFailed
 from assay.core.model import Model
 from assay.core.sample import Sample, stack
@@ -22,16 +22,15 @@ from assay.data import pillow_path
 from assay.data.files import read_bytes
 from assay.job.opening import open_candidate
 from assay.job.progress import Progress
-from assay.job.single import Wanted, prepare
+from assay.job.single import Prepared, Wanted, prepare
 from assay.job.user_code import user_transform
 from assay.pipeline import Windows, sliding
-from assay.sources import SourceOptions
+from assay.sources import SourceOptions, is_complete
 from assay.tasks import TaskOptions
+from assay.tasks.drawing import can_draw, difference, overlay, telling_place, telling_slice, with_lines
+from assay.tasks.labels import english, in_language
 from assay.tasks.segmentation import classes_of
 from assay.tasks.super_resolution import to_picture
-
-# Colours of the classes 1, 2, … of a mask, told apart by most colour-blind people (Okabe and Ito 2008).
-PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,9 @@ class Prediction:
     white: float = 1.0
     order: str = "RGB"
     kind: str | None = None
+    against: str | None = None
+    """A reference MODEL for masks: where the two differ is drawn beside the overlay."""
+    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,48 @@ class Predicted:
     shares: Mapping[int, float] | None = None
     size: tuple[int, int] | None = None
     file: Path | None = None
+    differing: float | None = None
+    """The share of pixels (voxels) of another class than the reference's."""
 
     def to_json(self) -> dict[str, Any]:
         ranked = [{"class": c, "label": label, "probability": p} for c, label, p in self.ranked]
         shares = None if self.shares is None else {str(c): s for c, s in self.shares.items()}
         size = None if self.size is None else list(self.size)
         file = None if self.file is None else str(self.file)
-        made = {"ranked": ranked or None, "shares": shares, "size": size, "file": file}
+        made: dict[str, Any] = {"ranked": ranked or None, "shares": shares, "size": size, "file": file}
+        made["differing"] = self.differing
         return {"input": str(self.input), "kind": self.kind} | {k: v for k, v in made.items() if v is not None}
 
 
-def predict_one(asked: Prediction, source: SourceOptions, progress: Progress) -> list[Predicted]:
-    """Raises BadInput for inputs that are not there or do not fit, and for outputs of no known kind."""
+@dataclass(frozen=True)
+class Predicting:
+    """What is done to every input: ``output`` of the candidate is read as ``kind``.  ``windows`` says whether windows
+    slide over inputs of any size, ``wants_picture`` whether a mask is to be laid over its picture."""
+
+    candidate: Candidate
+    transform: Transform
+    kind: str
+    output: str
+    windows: bool
+    wants_picture: bool
+    labels: tuple[str, ...] | None
+    asked: Prediction
+
+
+Input = tuple[Path, Any]
+Answer = tuple[Predicted, Array | None, Array | None]
+Runner = Callable[[Predicting, Iterator[Input]], Iterator[Answer]]
+"""Gives every input's prediction, with its picture and its mask where there are some, in any order; here or on other
+machines."""
+
+
+def predict_one(
+    asked: Prediction, source: SourceOptions, progress: Progress, runner: Runner | None = None
+) -> list[Predicted]:
+    """``runner`` None does it in this process.
+
+    Raises BadInput for inputs that are not there or do not fit, and for outputs of no known kind.
+    """
     for path in asked.inputs:
         if not path.is_file():
             raise BadInput(f"there is no file {path}")
@@ -85,10 +117,76 @@ def predict_one(asked: Prediction, source: SourceOptions, progress: Progress) ->
         progress.stage("open", asked.model)
         ready = prepare(Wanted(asked.model, asked.engine, options), replace(source, out_dir=Path(folder)))
         progress.done(f"{ready.candidate.label}; {ready.model.weights}")
-        kind, output = _kind(asked, ready.signature)
-        transform = _transform(asked, ready.model, ready.signature, kind)
-        with open_candidate(ready.candidate) as session:
-            return [_predict(asked, (session, ready.model), (kind, output, transform), path) for path in asked.inputs]
+        work = _work(asked, ready)
+        masks = _reference_masks(asked, replace(source, out_dir=Path(folder, "reference")), runner, work)
+        found: dict[Path, Predicted] = {}
+        for predicted, picture, mask in (runner or predict_here)(work, contents(asked.inputs)):
+            path = predicted.input
+            file = None if picture is None else _save(asked, path, picture)
+            found[path] = replace(predicted, file=file)
+            if path in masks and mask is not None:
+                found[path] = replace(found[path], differing=_differing(asked, path, masks[path], mask))
+        return [found[path] for path in asked.inputs]
+
+
+def _reference_masks(
+    asked: Prediction, source: SourceOptions, runner: Runner | None, work: Predicting
+) -> dict[Path, Array]:
+    """What the reference makes of every input; nothing without one.  Raises BadInput where no masks are made."""
+    if asked.against is None:
+        return {}
+    if work.kind != "mask":
+        raise BadInput(
+            f"--against draws where masks differ; {asked.model} makes {work.kind}",
+            remedy=f"assay verify {asked.against} {asked.model}",
+        )
+    theirs = replace(asked, model=asked.against, engine=None, precision="fp32", out=None, kind="mask", against=None)
+    own = replace(source, weights=None, arch=None, md5=None, sha256=None) if is_complete(asked.against) else source
+    ready = prepare(Wanted(theirs.model, None, OpenOptions(device=asked.device)), own)
+    answers = (runner or predict_here)(_work(theirs, ready), contents(asked.inputs))
+    return {predicted.input: mask for predicted, _, mask in answers if mask is not None}
+
+
+def _differing(asked: Prediction, path: Path, reference: Array, candidate: Array) -> float:
+    """The share of pixels of different classes; the picture of them is saved beside the overlay."""
+    if reference.shape != candidate.shape:
+        raise BadInput(f"{path}: the reference's mask has shape {reference.shape}, the other {candidate.shape}")
+    place = telling_place([reference, candidate])
+    shown = [mask if place is None else mask[place] for mask in (reference, candidate)]
+    if asked.out is not None:
+        file = asked.out if asked.out.suffix else asked.out / f"{path.stem}.png"
+        beside = file.with_name(f"{file.stem}-difference{file.suffix}")
+        _save(replace(asked, out=beside), path, difference(shown[0], shown[1]))
+    return float((reference != candidate).mean())
+
+
+def predict_here(work: Predicting, inputs: Iterator[Input]) -> Iterator[Answer]:
+    with open_candidate(work.candidate) as session:
+        yield from map(predictor(work, session), inputs)
+
+
+def predictor(work: Predicting, session: Session) -> Callable[[Input], Answer]:
+    """One input through an opened session."""
+
+    def predict(given: Input) -> Answer:
+        return _predict(work, session, given)
+
+    return predict
+
+
+def _work(asked: Prediction, ready: Prepared) -> Predicting:
+    model = ready.model
+    kind, output = _kind(asked, ready.signature)
+    transform = _transform(asked, model, ready.signature, kind)
+    windows = kind == "mask" and model.preprocess is None
+    labels = None if model.labels is None else in_language(tuple(model.labels), asked.language)
+    return Predicting(ready.candidate, transform, kind, output, windows, asked.out is not None, labels, asked)
+
+
+def contents(paths: Sequence[Path]) -> Iterator[Input]:
+    """Every file's bytes, or the array of a .npy file."""
+    for path in paths:
+        yield path, np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_bytes(path)
 
 
 def _kind(asked: Prediction, signature: Signature) -> tuple[str, str]:
@@ -132,28 +230,27 @@ def _transform(asked: Prediction, model: Model, signature: Signature, kind: str)
     return readers.transform_from_json(described)
 
 
-def _predict(asked: Prediction, what: tuple[Session, Model], how: tuple[str, str, Transform], path: Path) -> Predicted:
-    (session, model), (kind, name, transform) = what, how
-    content: Any = np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_bytes(path)
+def _predict(work: Predicting, session: Session, given: Input) -> Answer:
+    path, content = given
     signature = session.signature
     run: Any = session.run
-    if kind == "mask" and all(isinstance(d, int) for d in signature.inputs[0].shape[2:]) and model.preprocess is None:
+    if work.windows and all(isinstance(d, int) for d in signature.inputs[0].shape[2:]):
         run, signature = sliding(session.run, signature, Windows())
-    made = readers.preparer(transform, signature.inputs)(Item(path.name, content), None)
+    made = readers.preparer(work.transform, signature.inputs)(Item(path.name, content), None)
     rows = signature.static_batch or 1
     outputs = run(stack([Sample(path.name, made)] * rows, signature))
-    row = np.moveaxis(outputs[name], signature.output(name).batch_axis or 0, 0)[0]
-    if kind == "classes":
-        return Predicted(path, kind, ranked=_ranked(row, asked.top, model.labels))
-    if kind == "picture":
-        picture = to_picture(row, TaskOptions(white=asked.white, order=asked.order))
-        file = _save(asked, path, picture)
-        return Predicted(path, kind, size=(picture.shape[1], picture.shape[0]), file=file)
+    row = np.moveaxis(outputs[work.output], signature.output(work.output).batch_axis or 0, 0)[0]
+    if work.kind == "classes":
+        predicted = Predicted(path, work.kind, ranked=_ranked(row, work.asked.top, work.labels))
+        return predicted, _labelled(content, predicted) if work.wants_picture else None, None
+    if work.kind == "picture":
+        picture = to_picture(row, TaskOptions(white=work.asked.white, order=work.asked.order))
+        return Predicted(path, work.kind, size=(picture.shape[1], picture.shape[0])), picture, None
     mask = classes_of(row)
     counts = np.bincount(mask.ravel())
     shares = {c: float(n / mask.size) for c, n in enumerate(counts) if n}
-    file = _save(asked, path, _overlay(content, mask)) if asked.out is not None else None
-    return Predicted(path, kind, shares=shares, size=(mask.shape[-1], mask.shape[-2]), file=file)
+    predicted = Predicted(path, work.kind, shares=shares, size=(mask.shape[-1], mask.shape[-2]))
+    return predicted, _overlay(content, mask) if work.wants_picture else None, mask
 
 
 def _ranked(scores: Array, top: int, labels: Sequence[str] | None) -> tuple[tuple[int, str | None, float], ...]:
@@ -169,19 +266,22 @@ def _ranked(scores: Array, top: int, labels: Sequence[str] | None) -> tuple[tupl
     return tuple((int(c), None if named is None else named[c], float(wide[c])) for c in best)
 
 
+def _labelled(content: Any, predicted: Predicted) -> Array | None:
+    """The picture with its best classes written on it; None for what is no picture."""
+    if not isinstance(content, bytes):
+        return None
+    labels = [(p, label or f"class {c}") for c, label, p in predicted.ranked]
+    lines = [f"{p:.1%}  {label if can_draw(label) else english(label)}" for p, label in labels]
+    return with_lines(pillow_path.pixels(pillow_path.decode(content, 3)), lines)
+
+
 def _overlay(content: Any, mask: Array) -> Array:
-    """The picture with the mask's classes in colour over it; of a volume, the slice with most foreground."""
-    if mask.ndim == 3:
-        mask = mask[int(np.argmax((mask > 0).sum(axis=(1, 2))))]
-    if isinstance(content, bytes):
-        image = pillow_path.decode(content, 3).resize((mask.shape[1], mask.shape[0]))
-        picture = pillow_path.pixels(image).astype(np.float64)
-    else:
-        picture = np.full((*mask.shape, 3), 255.0)
-    colours = np.array([PALETTE[(c - 1) % len(PALETTE)] for c in range(1, int(mask.max()) + 1)] or [PALETTE[0]])
-    covered = mask > 0
-    picture[covered] = 0.5 * picture[covered] + 0.5 * colours[mask[covered] - 1]
-    return np.rint(picture).astype(np.uint8)
+    """The mask's classes in colour over the picture; of a volume, the slice with most foreground."""
+    mask = telling_slice(mask)
+    if not isinstance(content, bytes):
+        return overlay(np.full((*mask.shape, 3), 255, np.uint8), mask)
+    image = pillow_path.decode(content, 3).resize((mask.shape[1], mask.shape[0]))
+    return overlay(pillow_path.pixels(image), mask)
 
 
 def _save(asked: Prediction, path: Path, picture: Array) -> Path | None:

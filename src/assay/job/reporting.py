@@ -12,6 +12,7 @@ from assay.core.table import resolve
 from assay.core.verdict import Verdict
 from assay.job.folder import write_text
 from assay.job.raw_series import series_of
+from assay.job.report_evidence import diagnoses_beside, evidence_of
 from assay.judge.pareto import front
 from assay.present import FORMATS, SUFFIXES
 from assay.present.rows import Report, Row, table_rows
@@ -33,9 +34,15 @@ def report_content(records: Sequence[Record], verdict: Verdict | None, about: Ma
 def write_reports(
     folder: Path, records: Sequence[Record], verdict: Verdict | None, about: Mapping[str, Any]
 ) -> list[Path]:
-    """Write ``report.*`` in every format of the table."""
+    """Write ``report.*`` in every format of the table; diagnoses in ``diagnose*.json`` of the folder belong to it."""
+    records = [*records, *diagnoses_beside(folder)]
     content = report_content(records, verdict, about)
-    content = replace(content, series=series_of(folder, records), fronts=fronts_of(table_rows(content)))
+    content = replace(
+        content,
+        series=series_of(folder, records),
+        fronts=fronts_of(table_rows(content)),
+        evidence=evidence_of(folder, records),
+    )
     return [
         write_text(folder / f"report{SUFFIXES[name]}", resolve(FORMATS, name, "report format")(content))
         for name in FORMATS

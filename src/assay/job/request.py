@@ -13,9 +13,10 @@ from assay.export.options import ExportOptions
 from assay.judge.policy import DEFAULT_POLICY, Policy
 from assay.sources import SourceOptions
 
-CANDIDATE_PRECISIONS = ("fp32", "bf16", "fp16")
+CANDIDATE_PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 NOT_CANDIDATES = frozenset({"null", "remote", "torch_compile"})
-"""Never tried unasked: they ship nothing, or (torch_compile) compile for minutes on a small machine."""
+"""Never tried unasked: they ship nothing.  torch_compile is measured as a baseline (``RunRequest.compiled``)."""
+BASELINE = "torch_compile"
 ALWAYS_TRIED = ("torch", "onnxruntime", "openvino")
 """Tried unasked even where they are not installed: their absence is a row with the command that mends it."""
 VERIFY_BATCHES = (1, 2, 8)
@@ -42,6 +43,23 @@ QUICK = Effort(measure_s=0.7, confirm_s=1.0, verify_samples=8, max_samples=256, 
 
 
 @dataclass(frozen=True)
+class Int8:
+    """How a run makes int8 files.
+
+    ``calibration`` and ``control`` are DATA arguments, None for samples set aside from the run's own data;
+    ``calibration`` may be ``synthetic``, which has to be typed.  ``max_drop`` is a fraction, None without
+    accuracy control.
+    """
+
+    calibration: str | None = None
+    control: str | None = None
+    calibration_count: int = 300
+    control_count: int | None = None
+    max_drop: float | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True)
 class Objects:
     """Python objects a caller brings instead of names; each is None when a name is used.
 
@@ -59,7 +77,11 @@ class Objects:
 @dataclass(frozen=True)
 class RunRequest:
     """``engines`` and ``precisions`` None mean "all that are available here"; what is named is asked for
-    by name, and its absence is exit code 3."""
+    by name, and its absence is exit code 3.
+
+    ``buckets`` are static batch sizes for the engines that have them.  ``compiled`` False leaves the
+    baseline torch.compile out.  ``tune_s`` is how long settings are searched for each candidate, None: not at all.
+    """
 
     model: str
     out: Path
@@ -76,10 +98,16 @@ class RunRequest:
     effort: Effort = Effort()
     labels: Path | None = None
     command: str = ""
+    int8: Int8 = Int8()
+    buckets: tuple[int, ...] = ()
+    compiled: bool = True
+    tune_s: Seconds | None = None
 
     def __post_init__(self) -> None:
         if not self.batches or any(b < 1 for b in self.batches):
             raise BadInput(f"batch sizes are positive whole numbers, not {self.batches}", remedy="--batch 1,4,8")
+        if list(self.buckets) != sorted(set(self.buckets)) or any(b < 1 for b in self.buckets):
+            raise BadInput(f"{self.buckets} are no batch sizes in rising order", remedy="--buckets 1,2,4,8")
 
     def source_options(self, out_dir: Path) -> SourceOptions:
         base = self.source or SourceOptions(out_dir=out_dir)

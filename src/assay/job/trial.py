@@ -13,7 +13,9 @@ from assay.core.errors import AssayError, EngineFailed
 from assay.core.record import Figure
 from assay.core.tensors import Feed
 from assay.core.workload import Workload
+from assay.engines.buckets import BucketedSession
 from assay.job.opening import engine, open_candidate
+from assay.measure.accelerator import Watch
 from assay.measure.environment import moment
 from assay.measure.footprint import peak_rss
 from assay.measure.latency import Measurement, measure_latency
@@ -41,13 +43,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a trial found, per (scenario, batch); ``refused`` says why a case gave nothing."""
+    """What a trial found, per (scenario, batch); ``refused`` says why a case gave nothing, ``padding`` which
+    part of the rows a session with buckets ran was padding."""
 
     measurements: Mapping[Case, Measurement]
     refused: Mapping[Case, str]
     peak_rss: Figure
     parallelism: int
     environment: Mapping[str, Any] = field(default_factory=dict)
+    padding: Mapping[Case, float] = field(default_factory=dict)
 
 
 def build_file(engine_name: str, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
@@ -61,14 +65,20 @@ def measure_candidate(candidate: Candidate, opening: Opening | None, trial: Tria
     candidate = with_module(candidate, opening) if opening else candidate
     measurements: dict[Case, Measurement] = {}
     refused: dict[Case, str] = {}
+    padding: dict[Case, float] = {}
     with open_candidate(candidate) as session:
         for workload in trial.workloads:
             case = (workload.scenario, workload.batch)
+            before = session.padding if isinstance(session, BucketedSession) else None
             try:
-                measurements[case] = _press(session, trial.feeds[workload.batch], workload)
+                with Watch(candidate.options.device) as watch:
+                    pressed = _press(session, trial.feeds[workload.batch], workload)
+                measurements[case] = watch.beside(pressed)
             except AssayError as error:
                 refused[case] = error.message
-        return Measured(measurements, refused, peak_rss(), session.parallelism, moment())
+            if before is not None and isinstance(session, BucketedSession):
+                padding[case] = session.padding.since(before).share
+        return Measured(measurements, refused, peak_rss(), session.parallelism, moment(), padding)
 
 
 def _press(session: Session, feeds: Sequence[Feed], workload: Workload) -> Measurement:

@@ -12,7 +12,7 @@ from assay.core.errors import AssayError, ChildFailed
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Exported
 from assay.job.keys import stage_key
-from assay.job.opening import default_engines, engine, make_candidate, with_signature
+from assay.job.opening import default_engines, engine, hardware_status, make_candidate, with_signature
 from assay.job.request import CANDIDATE_PRECISIONS
 
 
@@ -30,12 +30,13 @@ class Slot:
         return f"{self.engine}-{self.precision}"
 
 
-def slots(ctx: Context, native: str) -> Iterator[Slot]:
+def slots(ctx: Context, exported: Exported) -> Iterator[Slot]:
     """Every slot the request spans, with the reason where it cannot run here.
 
-    A graph written in another precision than fp32 (``native``) is run as it is written.
+    A graph written in another precision than fp32 is run as it is written; so is a file that was
+    made of it in a lower one.
     """
-    request = ctx.request
+    request, native = ctx.request, exported.precision
     names = request.engines or default_engines(request.device)
     for name in names:
         found = engine(name)
@@ -44,7 +45,10 @@ def slots(ctx: Context, native: str) -> Iterator[Slot]:
         for precision in wanted:
             # Named as a pair; an engine or a precision named alone is missing only when nothing came of it.
             asked = request.engines is not None and request.precisions is not None
-            reason = found.unavailable(request.device, "fp32" if precision == native else precision)
+            in_file = precision == native or precision in exported.lowered
+            reason = exported.not_lowered.get(precision)
+            if reason is None or "onnx" not in found.reads:
+                reason = found.unavailable(request.device, "fp32" if in_file else precision)
             if precision not in found.precisions:
                 reason = reason or f"{name} does not do {precision}"
             yield Slot(name, precision, asked, reason)
@@ -53,7 +57,7 @@ def slots(ctx: Context, native: str) -> Iterator[Slot]:
 def build(ctx: Context, exported: Exported) -> list[Candidate]:
     """Build what can be built.  A vendor failure becomes a Record; the rest go on."""
     candidates = []
-    for slot in slots(ctx, exported.precision):
+    for slot in slots(ctx, exported):
         ctx.progress.stage("build", slot.name)
         candidate = None if slot.reason else _build_one(ctx, exported, slot)
         if candidate is not None:
@@ -61,11 +65,11 @@ def build(ctx: Context, exported: Exported) -> list[Candidate]:
         elif slot.reason:
             _skip(ctx, slot, slot.reason)
             ctx.progress.done(f"skipped: {slot.reason}")
-    _note_missing(ctx, candidates)
+    _note_missing(ctx, exported, candidates)
     return candidates
 
 
-def _note_missing(ctx: Context, candidates: list[Candidate]) -> None:
+def _note_missing(ctx: Context, exported: Exported, candidates: list[Candidate]) -> None:
     """An engine or a precision that was named and gave no candidate at all is missing."""
     precisions, engines = {c.options.precision for c in candidates}, {c.engine for c in candidates}
     for name in ctx.request.engines or ():
@@ -74,7 +78,8 @@ def _note_missing(ctx: Context, candidates: list[Candidate]) -> None:
             ctx.missing.append(f"{name}: {why}")
     for precision in ctx.request.precisions or ():
         if precision not in precisions and not any(precision in text for text in ctx.missing):
-            ctx.missing.append(f"no engine here runs {precision}")
+            untried = exported.not_lowered.get(precision)
+            ctx.missing.append(f"{precision}: {untried}" if untried else f"no engine here runs {precision}")
 
 
 def _skip(ctx: Context, slot: Slot, reason: str) -> None:
@@ -88,29 +93,35 @@ def _skip(ctx: Context, slot: Slot, reason: str) -> None:
 
 def _build_one(ctx: Context, exported: Exported, slot: Slot) -> Candidate | None:
     found = engine(slot.engine)
-    source = _input_for(ctx, exported, found)
+    source = _input_for(ctx, exported, found, slot.precision)
     if source is None:
         reason = f"{slot.engine} reads {', '.join(found.reads)}, and there is no such file of this model"
         _skip(ctx, slot, reason)
         ctx.progress.done(f"skipped: {reason}")
         return None
-    options = OpenOptions(precision=slot.precision, device=ctx.request.device, threads=ctx.request.threads)
+    status = hardware_status(found, ctx.request.device)
+    if status:
+        ctx.warn(f"{slot.engine} on {ctx.request.device}: {status}")
+    options = _options(ctx, exported, slot)
     if source.module is not None:
         ctx.progress.done("the PyTorch module itself")
         return make_candidate(with_signature(source, exported.signature), slot.engine, options, ctx.device_name)
-    key = stage_key("build", ctx.environment, source.sha256, slot.name, ctx.request.device, found.version())
+    key = stage_key(
+        "build", ctx.environment, source.sha256, slot.name, ctx.request.device, ctx.device_name, found.version()
+    )
     stage = f"build-{slot.name}"
     saved = ctx.folder.finished(stage, key)
+    unchanged = saved is not None
     if saved is None:
         record, artifact = _build_file(ctx, slot, source)
         result = {"artifact": artifact.to_json(ctx.folder.path)} if artifact else {}
         saved = ctx.folder.save(stage, key, result, [record])
     record = ctx.folder.records_of(saved)[0]
     if record.status != "ok":
-        ctx.progress.done(f"failed: {record.reason}")
+        ctx.done(f"failed: {record.reason}", unchanged=unchanged)
         ctx.warn(f"{slot.engine} {slot.precision} could not be built: {record.reason}")
         return None
-    ctx.progress.done("built")
+    ctx.done("built", unchanged=unchanged)
     artifact = Artifact.from_json(saved.result["artifact"], ctx.folder.path)
     return make_candidate(artifact, slot.engine, options, ctx.device_name)
 
@@ -153,8 +164,15 @@ def _build_file(ctx: Context, slot: Slot, source: Artifact) -> tuple[Record, Art
     return Record("build", subject, figures=figures, environment=ctx.environment), made
 
 
-def _input_for(ctx: Context, exported: Exported, found: Engine) -> Artifact | None:
-    for artifact in (ctx.model.artifact, exported.onnx):
+def _options(ctx: Context, exported: Exported, slot: Slot) -> OpenOptions:
+    """How the slot's file is opened; buckets only where the engine has them and the batch is free."""
+    has_buckets = getattr(engine(slot.engine), "has_buckets", False) and exported.signature.static_batch is None
+    buckets = ctx.request.buckets if has_buckets else ()
+    return OpenOptions(slot.precision, ctx.request.device, buckets=buckets, threads=ctx.request.threads)
+
+
+def _input_for(ctx: Context, exported: Exported, found: Engine, precision: str) -> Artifact | None:
+    for artifact in (exported.lowered.get(precision), ctx.model.artifact, exported.onnx):
         if artifact is not None and artifact.format in found.reads:
             return artifact
     return None

@@ -9,7 +9,7 @@ from typing import Any
 from assay.core.engine import Candidate
 from assay.core.record import Record
 from assay.core.verdict import Reason, Verdict, combine
-from assay.job.context import Context
+from assay.job.context import Context, Exported
 from assay.job.folder import write_json
 from assay.judge.choose import Choice
 from assay.judge.choose import choose as pick
@@ -25,13 +25,18 @@ def choose(ctx: Context, candidates: Sequence[Candidate]) -> Choice:
     return choice
 
 
-def judge(ctx: Context, choice: Choice, candidates: Sequence[Candidate]) -> Verdict:
-    """The verdict on the chosen candidate; when none passes, every candidate's failures."""
+def judge(ctx: Context, exported: Exported, choice: Choice, candidates: Sequence[Candidate]) -> Verdict:
+    """The verdict on the chosen candidate; when none passes, every candidate's failures.
+
+    A precision that was considered and not tried stands among what was not checked.
+    """
     records = ctx.folder.current()
     if choice.candidate is not None:
         verdict = gate(choice.candidate, records, ctx.request.policy)
     else:
         verdict = _none_passes(records, ctx, choice, candidates)
+    untried = tuple(f"{precision}: not tried: {reason}" for precision, reason in exported.not_lowered.items())
+    verdict = replace(verdict, not_checked=(*verdict.not_checked, *untried))
     write_json(ctx.folder.path / "verdict.json", verdict.to_json())
     return verdict
 

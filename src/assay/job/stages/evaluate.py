@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from assay.core.engine import Candidate
 from assay.core.errors import AssayError, BadInput
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Data
+from assay.job.evaluating import Passed, Work, evaluate_through
 from assay.job.keys import stage_key
-from assay.job.opening import open_candidate
-from assay.measure.accuracy import (
-    Evaluation,
-    PairedResult,
-    compare_predictions,
-    evaluate_session,
-    read_predictions,
-    save_predictions,
-)
+from assay.measure.predictions import PairedResult, compare_predictions, read_predictions, save_predictions
+from assay.pipeline import Flow, ShardStore
 
 EVALUATION_BATCH = 32
 
@@ -36,11 +31,12 @@ def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Dat
     conditions = _conditions(ctx, data)
     key = stage_key("evaluate", ctx.environment, candidate.digest, reference.digest, conditions, limit)
     saved = ctx.folder.finished(stage, key)
+    unchanged = saved is not None
     if saved is None:
-        record = _evaluate(ctx, candidate, data, conditions, None if is_reference else reference)
+        record = _evaluate(ctx, candidate, data, (conditions, key), None if is_reference else reference)
         saved = ctx.folder.save(stage, key, {}, [record])
     record = ctx.folder.records_of(saved)[0]
-    ctx.progress.done(record.reason or _summary(record))
+    ctx.done(record.reason or _summary(record), unchanged=unchanged)
     return record
 
 
@@ -64,60 +60,65 @@ def _count(ctx: Context, available: int) -> int:
 
 
 def _evaluate(
-    ctx: Context, candidate: Candidate, data: Data, conditions: Mapping[str, Any], reference: Candidate | None
+    ctx: Context, candidate: Candidate, data: Data, what: tuple[Mapping[str, Any], str], reference: Candidate | None
 ) -> Record:
+    conditions, key = what
     subject = candidate.subject(ctx.model.name)
     common: dict[str, Any] = {"conditions": conditions, "environment": ctx.environment}
     if data.not_evaluated or data.task is None:
         return Record("evaluate", subject, status="skipped", reason=data.not_evaluated or "no task", **common)
     total = conditions["samples"]
+    work = Work(candidate, data.signature, data, data.task, total, EVALUATION_BATCH, max_failures=None)
+    folder = ctx.folder.path / "samples" / f"shards-{key[:12]}"
     try:
-        with open_candidate(candidate) as session:
-            found = evaluate_session(
-                session,
-                data.samples(total),
-                data.task,
-                EVALUATION_BATCH,
-                lambda n: ctx.progress.advance(n, total),
-            )
+        found = evaluate_through(work, lambda flow: _store(folder, flow), lambda n: ctx.progress.advance(n, total))
     except AssayError as error:
         if reference is None:
             raise  # without the reference there is nothing to judge accuracy by: the data or the task is wrong
         return Record("evaluate", subject, status="failed", reason=error.message, **common)
-    if found.failures:
+    record = _record(ctx, (work, found), reference, common)
+    found.store.remove()
+    return record
+
+
+def _store(folder: Path, flow: Flow) -> ShardStore:
+    """Shards that a killed run left are gone on with; the folder's name says what they are of."""
+    return ShardStore(folder, {"batch": flow.batch, "samples_per_shard": flow.samples_per_shard})
+
+
+def _record(ctx: Context, done: tuple[Work, Passed], reference: Candidate | None, common: dict[str, Any]) -> Record:
+    work, found = done
+    subject = work.candidate.subject(ctx.model.name)
+    if found.outcome.failures:
         return _unscored(found, subject, reference is None, common)
-    raw = save_predictions(ctx.folder.path, f"predictions-{candidate.digest[:12]}", found.scored)
+    raw = save_predictions(ctx.folder.path, f"predictions-{work.candidate.digest[:12]}", found.scored)
     figures: dict[str, Figure] = dict(found.figures)
-    details: dict[str, Any] = {
-        "counts": found.counts(),
-        "primary": found.primary,
-        "higher_is_better": data.better,
-        "samples_sha256": found.samples_sha256,
-    }
+    details = found.details(work) | {"higher_is_better": work.data.better}
     if reference is None:
         details["reference"] = True
     else:
         try:
             paired = _paired(ctx, found, reference)
         except AssayError as error:
-            return Record(
-                "evaluate", subject, status="failed", reason=error.message, raw=raw, details=details, **common
-            )
+            why = error.message
+            return Record("evaluate", subject, status="failed", reason=why, raw=raw, details=details, **common)
         figures["accuracy.drop"] = paired.drop
         details |= paired.to_json()
     return Record("evaluate", subject, figures=figures, raw=raw, details=details, **common)
 
 
-def _unscored(found: Evaluation, subject: dict[str, Any], is_reference: bool, common: dict[str, Any]) -> Record:
+def _unscored(found: Passed, subject: dict[str, Any], is_reference: bool, common: dict[str, Any]) -> Record:
     """A figure over the survivors alone would mislead, so there is none."""
-    name, why = found.failures[0]
-    text = f"{found.failed} of {found.read} samples could not be scored; the first, {name}: {why}"
+    outcome = found.outcome
+    name, why = outcome.failures[0]
+    text = f"{len(outcome.failures)} of {outcome.read} samples could not be scored; the first, {name}: {why}"
     if is_reference:
         raise BadInput(text, remedy="give data and labels that belong to this model, or leave --data out")
-    return Record("evaluate", subject, status="failed", reason=text, details={"counts": found.counts()}, **common)
+    counts = {"read": outcome.read, "scored": outcome.scored, "failed": len(outcome.failures)}
+    return Record("evaluate", subject, status="failed", reason=text, details={"counts": counts}, **common)
 
 
-def _paired(ctx: Context, found: Evaluation, reference: Candidate) -> PairedResult:
+def _paired(ctx: Context, found: Passed, reference: Candidate) -> PairedResult:
     path = ctx.folder.path / "samples" / f"predictions-{reference.digest[:12]}.jsonl.gz"
     return compare_predictions(read_predictions(path), found.scored)
 

@@ -30,7 +30,7 @@ def export(ctx: Context) -> Exported:
         saved = _export(ctx, key)
         ctx.progress.done(saved.result["summary"])
     else:
-        ctx.progress.done(f"{saved.result['summary']} (unchanged since the last run)")
+        ctx.done(saved.result["summary"], unchanged=True)
     for text in saved.result["warnings"]:
         ctx.warn(text)
     artifact = Artifact.from_json(saved.result["artifact"], ctx.folder.path)

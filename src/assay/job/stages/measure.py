@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from assay.core import child
@@ -18,10 +18,35 @@ from assay.judge.derive import speedup
 from assay.measure.raw import save_raw
 
 FEED_ROWS = 32
+CONFIRM = "confirm"
 
 
-def measure(ctx: Context, candidate: Candidate, data: Data, baseline: Sequence[Record]) -> list[Record]:
-    """Measure at every batch size asked for; speed-ups are over ``baseline`` at the same batch."""
+BASELINE_ROLE = "baseline"
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What speed-ups are over: the run's reference (PyTorch, run eagerly), and torch.compile."""
+
+    eager: Sequence[Record] = ()
+    compiled: Sequence[Record] = ()
+
+    def figures(self, record: Record) -> dict[str, Figure]:
+        """The speed-ups over each at the same batch and scenario, where there is one."""
+        found = {}
+        for name, baseline in (("speedup.eager", self.eager), ("speedup.torch_compile", self.compiled)):
+            for base in baseline:
+                if all(base.conditions.get(k) == record.conditions.get(k) for k in ("batch", "scenario")):
+                    found[name] = speedup(record, base)
+                    break
+        return found
+
+
+def measure(
+    ctx: Context, candidate: Candidate, data: Data, baselines: Baselines, role: str | None = None
+) -> list[Record]:
+    """Measure at every batch size asked for, with the speed-ups over ``baselines``; ``role`` is kept in the
+    Records' details."""
     stage = f"measure-{candidate.engine}-{candidate.options.precision}"
     workloads = [
         Workload(scenario, batch, StopRule(max_s=ctx.request.effort.measure_s), seed=ctx.request.seed)
@@ -29,12 +54,12 @@ def measure(ctx: Context, candidate: Candidate, data: Data, baseline: Sequence[R
         for scenario in ("latency", "offline")
     ]
     ctx.progress.stage("measure", candidate.label)
-    found = _saved(ctx, stage, "measure", (candidate, data, workloads), baseline)
-    ctx.progress.done(_summary(found))
+    found, unchanged = _saved(ctx, stage, (candidate, data, workloads), baselines, role)
+    ctx.done(_summary(found), unchanged=unchanged)
     return found
 
 
-def confirm(ctx: Context, candidate: Candidate, data: Data, batch: int, baseline: Sequence[Record]) -> list[Record]:
+def confirm(ctx: Context, candidate: Candidate, data: Data, batch: int, baselines: Baselines) -> list[Record]:
     """Measure the chosen configuration afresh: these figures are published, not those it was chosen by.
 
     A winner is, among others, the luckiest of its measurements; the fresh run has no such luck.
@@ -44,8 +69,8 @@ def confirm(ctx: Context, candidate: Candidate, data: Data, batch: int, baseline
         for scenario in ("latency", "offline")
     ]
     ctx.progress.stage("confirm", f"{candidate.label}, batch {batch}")
-    found = _saved(ctx, "confirm", "confirm", (candidate, data, workloads), baseline)
-    ctx.progress.done(_summary(found))
+    found, unchanged = _saved(ctx, CONFIRM, (candidate, data, workloads), baselines)
+    ctx.done(_summary(found), unchanged=unchanged)
     _warn_if_moved(ctx, candidate, found)
     return found
 
@@ -73,20 +98,26 @@ def _disjoint(a: Figure | None, b: Figure | None) -> bool:
 def _saved(
     ctx: Context,
     stage: str,
-    kind: str,
     work: tuple[Candidate, Data, list[Workload]],
-    baseline: Sequence[Record],
-) -> list[Record]:
+    baselines: Baselines,
+    role: str | None = None,
+) -> tuple[list[Record], bool]:
+    """The Records, and whether they are the last run's."""
     candidate, data, workloads = work
-    against = [r.id for r in baseline]
+    kind = CONFIRM if stage == CONFIRM else "measure"
+    against = [r.id for r in (*baselines.eager, *baselines.compiled)]
     settings = [w.conditions() for w in workloads]
-    key = stage_key(kind, ctx.environment, candidate.digest, data.name, data.identity, settings, against)
+    key = stage_key(kind, ctx.environment, candidate.digest, data.name, data.identity, settings, against, role)
     saved = ctx.folder.finished(stage, key)
+    unchanged = saved is not None
     if saved is None:
-        records = _measure(ctx, candidate, data, workloads)
-        records = [replace(with_speedup(r, baseline), kind=kind) for r in records]
+        told = {"role": role} if role else {}
+        records = [
+            replace(r, kind=kind, figures={**r.figures, **baselines.figures(r)}, details={**r.details, **told})
+            for r in _measure(ctx, candidate, data, workloads)
+        ]
         saved = ctx.folder.save(stage, key, {}, records)
-    return ctx.folder.records_of(saved)
+    return ctx.folder.records_of(saved), unchanged
 
 
 def _measure(ctx: Context, candidate: Candidate, data: Data, workloads: list[Workload]) -> list[Record]:
@@ -146,6 +177,8 @@ def _record(
     name = f"{candidate.digest[:12]}-{workload.scenario}-b{workload.batch}-seed{workload.seed}"
     raw = save_raw(ctx.folder.path, name, found)
     figures: dict[str, Figure] = {**found.figures, "memory.peak": measured.peak_rss}
+    if key in measured.padding:
+        figures["padding.share"] = Figure(measured.padding[key], "fraction")
     return Record(
         "measure",
         candidate.subject(ctx.model.name, workload.batch),
@@ -157,14 +190,6 @@ def _record(
         raw=raw,
         details={"label_reason": found.label_reason, "warmup_calls": found.warmup_calls},
     )
-
-
-def with_speedup(record: Record, baseline: Sequence[Record]) -> Record:
-    """The record with its speed-up over the baseline at the same batch and scenario, where there is one."""
-    for base in baseline:
-        if all(base.conditions.get(k) == record.conditions.get(k) for k in ("batch", "scenario")):
-            return replace(record, figures={**record.figures, "speedup.eager": speedup(record, base)})
-    return record
 
 
 def _summary(records: Sequence[Record]) -> str:

@@ -31,6 +31,7 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
     stage = f"verify-{candidate.engine}-{candidate.options.precision}"
     ctx.progress.stage("verify", candidate.label)
     saved = ctx.folder.finished(stage, key)
+    unchanged = saved is not None
     if saved is None:
         conditions = {
             "reference": f"{reference.engine} {reference.options.precision}",
@@ -46,7 +47,7 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
         record = _verify(ctx, exported, (reference, candidate), feeds, conditions)
         saved = ctx.folder.save(stage, key, {}, [record])
     record = ctx.folder.records_of(saved)[0]
-    ctx.progress.done(record.reason or str(record.details["class"]))
+    ctx.done(record.reason or str(record.details["class"]), unchanged=unchanged)
     for text in record.warnings:
         ctx.warn(f"{candidate.label}: {text}")
     return record
