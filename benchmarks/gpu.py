@@ -15,7 +15,7 @@ from pathlib import Path
 from assay.cli.main import run_cli
 from assay.core.errors import AssayError
 from assay.core.record import Record, RecordLog
-from assay.job.bench_one import Bench, bench_one
+from assay.job.bench.one import Bench, bench_one
 from assay.job.opening import engine
 from assay.job.progress import Silent
 from assay.measure.environment import environment

@@ -36,8 +36,8 @@ from assay.core import clock
 from assay.core.sample import stack
 from assay.core.units import format_rate
 from assay.job.dataset import open_data
-from assay.job.evaluate_one import Evaluation, open_for_throughput
-from assay.job.evaluating import Work, evaluate_through, flow_for, stages_for
+from assay.job.evaluate.one import Evaluation, open_for_throughput
+from assay.job.evaluate.through import Work, evaluate_through, flow_for, stages_for
 from assay.job.opening import open_candidate
 from assay.job.request import Objects, RunRequest
 from assay.measure.predictions import save_predictions

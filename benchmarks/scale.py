@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.units import format_bytes, format_rate
-from assay.job.evaluate_one import Evaluation, evaluate_one
+from assay.job.evaluate.one import Evaluation, evaluate_one
 from assay.job.progress import Silent
 from assay.sources import SourceOptions
 from pipeline import image_folder

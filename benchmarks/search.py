@@ -42,11 +42,11 @@ from assay.job.progress import Silent
 from assay.job.request import Objects, RunRequest
 from assay.job.stages.build import build
 from assay.job.stages.export import export
-from assay.job.tune_finals import duel
-from assay.job.tune_request import Tuning
-from assay.job.tune_search import search_in, set_space
-from assay.job.tune_space import Axes
-from assay.job.tune_trials import Scene, Trials
+from assay.job.tune.finals import duel
+from assay.job.tune.request import Tuning
+from assay.job.tune.search import search_in, set_space
+from assay.job.tune.space import Axes
+from assay.job.tune.trials import Scene, Trials
 from assay.measure.environment import cores_granted, device_name, environment
 from assay.search.halving import exhaust
 from assay.search.space import Point

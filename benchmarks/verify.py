@@ -24,7 +24,7 @@ from assay.export.arithmetic import ModuleArithmetic
 from assay.graph.extract import Parts, flat
 from assay.graph.signature import load_model, read_signature
 from assay.job.compare_two import compare_with_truth
-from assay.job.diagnose_stages import How, open_onnx, opener
+from assay.job.diagnose.stages import How, open_onnx, opener
 from assay.job.opening import engine
 from assay.measure.observe import Observed
 

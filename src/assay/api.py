@@ -17,8 +17,8 @@ from assay.core.transform import Transform
 from assay.core.verdict import Verdict
 from assay.export.export import Exported, export_model
 from assay.export.options import ExportOptions
-from assay.job.bench_many import ThroughputTable
-from assay.job.bench_many import throughput as measured_throughput
+from assay.job.bench.many import ThroughputTable
+from assay.job.bench.many import throughput as measured_throughput
 from assay.job.folder import default_folder
 from assay.job.opening import OnnxRunner, engine, engine_for, open_bundle
 from assay.job.pipeline import run as run_pipeline
@@ -201,7 +201,7 @@ def throughput(
     """Closed-loop clients on one or several MODELs, as torchpipe's users know it; ``.to_markdown()`` is the table.
 
     ``clients`` requests are outstanding at any time until ``total`` samples are done.  ``settings``:
-    see ``job/bench_many.py`` (engine, precision, device, threads, data, request_batch, max_batch, delay …).
+    see ``job/bench/many.py`` (engine, precision, device, threads, data, request_batch, max_batch, delay …).
     """
     return measured_throughput(models, clients=clients, total=total, **settings)
 

@@ -11,11 +11,11 @@ import pytest
 from assay.core.errors import BadInput, NotAvailable
 from assay.core.record import read_records
 from assay.core.workload import Arrivals, Clients
-from assay.job.bench_loadgen import loadgen_settings
-from assay.job.bench_many import ThroughputTable, bench_many, expand, throughput
-from assay.job.bench_one import NO_RATE, Bench, Press, bench_one
-from assay.job.bench_pair import Against
-from assay.job.load_trial import Through
+from assay.job.bench.load_trial import Through
+from assay.job.bench.loadgen import loadgen_settings
+from assay.job.bench.many import ThroughputTable, bench_many, expand, throughput
+from assay.job.bench.one import NO_RATE, Bench, Press, bench_one
+from assay.job.bench.pair import Against
 from assay.job.progress import Silent
 from assay.measure.raw import load_raw
 from assay.measure.server import Limit

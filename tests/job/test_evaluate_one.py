@@ -16,8 +16,8 @@ from PIL import Image
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
 from assay.data.dumps import write_dumps
-from assay.job.evaluate_dumps import Dumps, evaluate_dumps
-from assay.job.evaluate_one import Evaluation, evaluate_one
+from assay.job.evaluate.dumps import Dumps, evaluate_dumps
+from assay.job.evaluate.one import Evaluation, evaluate_one
 from assay.job.predict_one import Prediction, predict_one
 from assay.job.prepare_set import Preparation, prepare_set
 from assay.job.progress import Silent

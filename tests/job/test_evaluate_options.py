@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
 from assay.data import open_reader, transform_from_json
-from assay.job.against import Against
-from assay.job.evaluate_one import Evaluated, Evaluation, evaluate_one
+from assay.job.evaluate.against import Against
+from assay.job.evaluate.one import Evaluated, Evaluation, evaluate_one
 from assay.job.progress import Silent
 from assay.sources import SourceOptions
 

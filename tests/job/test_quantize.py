@@ -9,7 +9,7 @@ import pytest
 
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
-from assay.job.calibrating import Sets, split_sets
+from assay.job.quantize.calibrating import Sets, split_sets
 from assay.job.request import Objects
 
 

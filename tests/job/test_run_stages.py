@@ -113,7 +113,7 @@ def test_the_division_follows_the_seed_and_shares_nothing(model, tmp_path) -> No
     from assay.core.tensors import Signature
     from assay.data import from_iterable, samples
     from assay.graph.signature import read_signature
-    from assay.job.held_out import Subset
+    from assay.job.quantize.held_out import Subset
 
     signature: Signature = read_signature(model)
     reader = from_iterable(rows(20), "rows", signature.inputs)

@@ -9,9 +9,9 @@ import pytest
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
 from assay.job.request import RunRequest
-from assay.job.tune_one import tune
-from assay.job.tune_request import TuneRequest, Tuning
-from assay.job.tune_space import Axes
+from assay.job.tune.one import tune
+from assay.job.tune.request import TuneRequest, Tuning
+from assay.job.tune.space import Axes
 from assay.search.objective import parse_objective
 
 SMALL = ("--batch", "1,8", "--no-graph-options", "--engine", "onnxruntime,openvino", "--precision", "fp32")

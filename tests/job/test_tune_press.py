@@ -10,11 +10,11 @@ from assay.core.errors import EngineFailed
 from assay.core.sample import Sample
 from assay.core.tensors import Signature, TensorSpec
 from assay.core.workload import StopRule, Workload
-from assay.job import tune_press
 from assay.job.opening import make_candidate
 from assay.job.single import Wanted, prepare
-from assay.job.tune_given import Given
-from assay.job.tune_press import Order
+from assay.job.tune import press as tune_press
+from assay.job.tune.given import Given
+from assay.job.tune.press import Order
 from assay.measure.throughput import measure_throughput
 from assay.sources import SourceOptions
 

@@ -6,7 +6,7 @@ from assay.core.artifact import Artifact
 from assay.core.engine import Candidate, OpenOptions
 from assay.core.errors import BadInput
 from assay.core.tensors import Signature, TensorSpec
-from assay.job.tune_space import LATENCY_BATCHES, THROUGHPUT_BATCHES, Axes, map_space
+from assay.job.tune.space import LATENCY_BATCHES, THROUGHPUT_BATCHES, Axes, map_space
 from assay.search.objective import parse_objective
 from assay.search.space import Form, Layout, Point
 

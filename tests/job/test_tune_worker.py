@@ -6,7 +6,7 @@ import time
 import pytest
 
 from assay.core.errors import BadInput, ChildFailed, EngineFailed
-from assay.job.tune_worker import Worker
+from assay.job.tune.worker import Worker
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_it_leaves_with_its_owner(tmp_path):
 
 
 def test_it_prepares_itself(tmp_path):
-    with Worker(tmp_path / "log", ("assay.job.tune_press:ready", "null")) as made:
+    with Worker(tmp_path / "log", ("assay.job.tune.press:ready", "null")) as made:
         assert made.call("os:getpid", {}) > 0
-    with Worker(tmp_path / "log", ("assay.job.tune_press:ready", "no-such-engine")) as made:
+    with Worker(tmp_path / "log", ("assay.job.tune.press:ready", "no-such-engine")) as made:
         assert made.call("os:getpid", {}) > 0

@@ -22,7 +22,7 @@ RECOVERY_S = 3.0
 def main(bundle: str, port: int, seconds: float) -> dict[str, object]:
     from ray.cluster_utils import Cluster
 
-    from assay.job.serve_config import request_of
+    from assay.job.serve.config import request_of
     from assay.scale.ray_serve import RayPlan, RayServe
 
     head = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from assay.core.errors import BadInput, NotAvailable
-from assay.job.evaluate_one import Evaluated, Evaluation, evaluate_one
+from assay.job.evaluate.one import Evaluated, Evaluation, evaluate_one
 from assay.job.predict_one import Prediction, predict_one
 from assay.job.progress import Silent
 from assay.sources import SourceOptions

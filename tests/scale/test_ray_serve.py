@@ -12,7 +12,7 @@ from tests.serve_peers.triton import free_ports
 
 from assay.bundle.manifest import manifest_digest
 from assay.core.errors import BadInput, NotAvailable
-from assay.job.serve_config import request_of
+from assay.job.serve.config import request_of
 from assay.scale.ray_serve import HOP_BY_HOP, RayPlan, RayServe, _pack, _unpack, _with_threads, parse_replicas
 
 ROOT = Path(__file__).parents[2]

@@ -19,8 +19,8 @@ from assay.core.table import resolve
 from assay.core.tensors import Signature, TensorSpec
 from assay.engines import ENGINES
 from assay.engines.null import null_artifact
-from assay.job.serve_config import request_of
-from assay.job.serve_run import Serve
+from assay.job.serve.config import request_of
+from assay.job.serve.run import Serve
 
 sys.path.insert(0, str(Path(__file__).parent))  # the importlib mode puts no test folder on the path
 

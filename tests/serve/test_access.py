@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from assay.core.errors import BadInput
-from assay.job.serve_config import read_token, request_of
+from assay.job.serve.config import read_token, request_of
 
 ROW = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
 TOKEN = "a-token-of-some-length"

@@ -5,9 +5,9 @@ from click.testing import CliRunner
 
 from assay.cli.serve import command, table_of
 from assay.core.errors import BadInput, UnknownName
-from assay.job.serve_config import read_config, request_of
-from assay.job.serve_loading import served_name
-from assay.job.serve_options import Serving
+from assay.job.serve.config import read_config, request_of
+from assay.job.serve.loading import served_name
+from assay.job.serve.options import Serving
 
 
 def test_a_whole_file(tmp_path):

@@ -230,8 +230,8 @@ def test_an_abandoned_request_does_not_keep_the_server_up(null, tmp_path):
 def test_the_heavy_libraries_of_others_are_not_imported(null):
     code = (
         "import sys, threading\n"
-        "from assay.job.serve_config import request_of\n"
-        "from assay.job.serve_run import Serve\n"
+        "from assay.job.serve.config import request_of\n"
+        "from assay.job.serve.run import Serve\n"
         f"table = {{'model': [{{'source': {str(null)!r}}}], 'http_port': 0, 'metrics_port': 0, 'grpc_port': False}}\n"
         "def heard(event, about):\n"
         "    if event == 'ready': serve.server.stop()\n"

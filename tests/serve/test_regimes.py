@@ -10,10 +10,10 @@ from assay.batching.settings import BatcherSettings
 from assay.bundle.contents import read_bundle
 from assay.core.engine import OpenOptions
 from assay.core.errors import EngineFailed
-from assay.job import serve_regimes
 from assay.job.opening import open_packed
-from assay.job.serve_options import Batching
-from assay.job.serve_regimes import Openable, narrow_options, regimes
+from assay.job.serve import regimes as serve_regimes
+from assay.job.serve.options import Batching
+from assay.job.serve.regimes import Openable, narrow_options, regimes
 
 FEED = {"image": np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)}
 

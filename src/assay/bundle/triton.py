@@ -124,7 +124,9 @@ def _refuse_python(bundle: Bundle, options: LayoutOptions) -> None:
 def _needs(bundle: Bundle, options: LayoutOptions) -> list[str]:
     candidate = bundle.candidate
     library = "torch" if candidate.artifact.format == "torchscript" else candidate.engine
-    return ["numpy", f"{library}=={candidate.engine_version}"] + (["pillow"] if options.pictures else [])
+    return ["numpy", f"{library}=={candidate.engine_version.partition('-')[0]}"] + (
+        ["pillow"] if options.pictures else []
+    )
 
 
 def _common(bundle: Bundle, signature: Signature, options: LayoutOptions) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from assay.core.errors import EXIT_INTERNAL, EXIT_LIMIT_MISSED, EXIT_OK, BadInpu
 
 if TYPE_CHECKING:
     from assay.core.record import Record
-    from assay.job.bench_one import Bench
-    from assay.job.bench_pair import Against
+    from assay.job.bench.one import Bench
+    from assay.job.bench.pair import Against
 
 SCENARIOS = ("latency", "offline", "clients", "server")
 
@@ -58,8 +58,8 @@ def command(**values: Any) -> int:
     """
     output = output_of("bench", values)
     from assay.cli.progress import progress_for
-    from assay.job.bench_many import bench_many
-    from assay.job.bench_one import NO_RATE, bench_one
+    from assay.job.bench.many import bench_many
+    from assay.job.bench.one import NO_RATE, bench_one
 
     asked = _asked(values)
     source, progress = SourceArguments(values).source(Path()), progress_for(output)
@@ -82,7 +82,7 @@ def command(**values: Any) -> int:
 
 def _asked(values: dict[str, Any]) -> Bench:
     """Everything about the load is checked here, before any model is opened."""
-    from assay.job.bench_one import Bench
+    from assay.job.bench.one import Bench
 
     precision = one_precision(values["precision"], "bench")
     scenario = values["scenario"]
@@ -118,7 +118,7 @@ def _against(values: dict[str, Any]) -> Against | None:
         if name := next((n for n, v in given.items() if v is not None), None):
             raise BadInput(f"--against-{name} is about the other model", remedy=f"--against MODEL --against-{name} …")
         return None
-    from assay.job.bench_pair import Against
+    from assay.job.bench.pair import Against
 
     if len(values["models"]) > 1:
         raise BadInput("--against compares one MODEL with another one", remedy="assay bench A --against B")

@@ -15,7 +15,7 @@ from assay.core.units import Seconds, parse_seconds
 from assay.core.workload import ARRIVALS, Arrivals, Clients
 
 if TYPE_CHECKING:
-    from assay.job.bench_one import Press
+    from assay.job.bench.one import Press
     from assay.measure.loadgen import LoadGenSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -78,7 +78,7 @@ def loadgen_of(values: dict[str, Any]) -> LoadGenSettings | None:
     """LoadGen's settings where it was asked for.  Raises BadInput for what it has nothing like."""
     if not values["loadgen"]:
         return None
-    from assay.job.bench_loadgen import loadgen_settings
+    from assay.job.bench.loadgen import loadgen_settings
 
     scenario = values["scenario"]
     other = next((n for n in ("max_batch", "find_rate", "arrivals", "request_batch", "batch") if values[n]), None)
@@ -94,8 +94,8 @@ def press_of(values: dict[str, Any]) -> Press | None:
     scenario = values["scenario"]
     if scenario not in ("clients", "server"):
         return None
-    from assay.job.bench_many import through_of
-    from assay.job.bench_one import Press
+    from assay.job.bench.many import through_of
+    from assay.job.bench.one import Press
 
     instances = 1 if values["instances"] is None else values["instances"]
     through = through_of(
@@ -111,7 +111,7 @@ def press_of(values: dict[str, Any]) -> Press | None:
 
 
 def _open_loop(values: dict[str, Any], rows: int, through: Any) -> Press:
-    from assay.job.bench_one import Press
+    from assay.job.bench.one import Press
     from assay.measure.server import Limit
 
     duration_s = 10.0 if values["duration"] is None else values["duration"]

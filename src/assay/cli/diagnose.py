@@ -53,7 +53,7 @@ def command(**values: Any) -> int:
     output = output_of("diagnose", values)
     from assay.cli.progress import progress_for
     from assay.job.compare_two import Pair
-    from assay.job.diagnose_two import Asked, diagnose_two
+    from assay.job.diagnose.two import Asked, diagnose_two
 
     precision = one_precision(values["precision"], "diagnose")
     pair = Pair(
@@ -86,7 +86,7 @@ def _preprocess(output: Output, pair: Any, values: dict[str, Any]) -> int:
     from rich.table import Table
 
     from assay.cli.progress import progress_for
-    from assay.job.diagnose_preprocess import Transforms, compare_transforms
+    from assay.job.diagnose.preprocess import Transforms, compare_transforms
     from assay.present.figures import format_figure
 
     asked = Transforms(pair, values["preprocess"], values["training"], values["samples"], values["scored"])

@@ -14,9 +14,9 @@ from assay.core.units import format_rate
 
 if TYPE_CHECKING:
     from assay.cli.output import Output
-    from assay.job.against import Against
-    from assay.job.evaluate_one import Evaluated
-    from assay.job.evaluating import Runner
+    from assay.job.evaluate.against import Against
+    from assay.job.evaluate.one import Evaluated
+    from assay.job.evaluate.through import Runner
     from assay.scale.ray_data_pool import Cluster
 
 
@@ -69,7 +69,7 @@ def command(**values: Any) -> int:
     if values["model"] is None or values["data"] is None:
         raise BadInput("evaluate needs a MODEL and --data, or --from-dumps", remedy="assay evaluate MODEL --data DIR")
     from assay.cli.progress import progress_for
-    from assay.job.evaluate_one import Evaluation, evaluate_one
+    from assay.job.evaluate.one import Evaluation, evaluate_one
     from assay.present.figures import format_figure
 
     precision = one_precision(values["precision"], "evaluate")
@@ -111,7 +111,7 @@ def command(**values: Any) -> int:
 
 
 def _against(values: dict[str, Any]) -> Against | None:
-    from assay.job.against import Against
+    from assay.job.evaluate.against import Against
 
     margin = values["margin"]
     if values["against"] is not None:
@@ -154,7 +154,7 @@ def _show_pipeline(output: Output, found: Evaluated) -> None:
 
 def _from_dumps(output: Output, values: dict[str, Any]) -> int:
     """``-o`` receives the seeds' result.json."""
-    from assay.job.evaluate_dumps import Dumps, evaluate_dumps
+    from assay.job.evaluate.dumps import Dumps, evaluate_dumps
     from assay.present.figures import format_figure
 
     if values["labels"] is None or values["model"] is not None or values["data"] is not None:

@@ -32,7 +32,7 @@ def command(**values: Any) -> int:
     """Convert a model to a lower precision in DIR and say what it cost."""
     output = output_of("quantize", values)
     from assay.cli.progress import progress_for
-    from assay.job.quantize_one import quantize_one
+    from assay.job.quantize.one import quantize_one
     from assay.precision.control import describe
     from assay.present.figures import format_figure
 
@@ -59,8 +59,8 @@ def command(**values: Any) -> int:
 
 
 def _asked(values: dict[str, Any]) -> Any:
-    from assay.job.calibrating import Sets
-    from assay.job.quantize_one import Quantize
+    from assay.job.quantize.calibrating import Sets
+    from assay.job.quantize.one import Quantize
 
     precision = one_precision(values["precision"], "quantize")
     sets = Sets(

@@ -67,8 +67,8 @@ def command(**values: Any) -> int:
     curl --data-binary @picture.jpg http://127.0.0.1:8000/predict/NAME
     """
     output = output_of("serve", values)
-    from assay.job.serve_config import request_of
-    from assay.job.serve_run import Serve
+    from assay.job.serve.config import request_of
+    from assay.job.serve.run import Serve
 
     log = Log(output, values.pop("log"))
     ray = {key: values.pop(key) for key in ("ray", "ray_cpus", "replicas")}
@@ -86,7 +86,7 @@ def command(**values: Any) -> int:
 def _on_ray(ray: dict[str, Any], values: dict[str, Any], log: Log) -> int:
     """``--ray`` swallows the word after it: what is no address there is the first model."""
     from assay.cli.ray_options import asked_cluster
-    from assay.job.serve_config import request_of
+    from assay.job.serve.config import request_of
 
     address = ray["ray"]
     if address not in (HERE, "auto", "local") and (Path(address).exists() or ":" not in address):
@@ -104,7 +104,7 @@ def _on_ray(ray: dict[str, Any], values: dict[str, Any], log: Log) -> int:
 
 def table_of(values: dict[str, Any]) -> dict[str, Any]:
     """The configuration file's table with the options laid over it."""
-    from assay.job.serve_config import read_config
+    from assay.job.serve.config import read_config
 
     config = values.pop("config")
     table = read_config(config) if config is not None else {}

@@ -24,8 +24,8 @@ from assay.core.errors import BadInput
 if TYPE_CHECKING:
     from assay.cli.output import Output
     from assay.job.request import RunRequest
-    from assay.job.tune_one import TuneResult
-    from assay.job.tune_request import Tuning
+    from assay.job.tune.one import TuneResult
+    from assay.job.tune.request import Tuning
 
 
 @click.command()
@@ -75,8 +75,8 @@ def command(**values: Any) -> int:
     tuning = tuning_of(values)
     from assay.cli.progress import progress_for
     from assay.job.request import Objects
-    from assay.job.tune_one import tune
-    from assay.job.tune_request import TuneRequest
+    from assay.job.tune.one import tune
+    from assay.job.tune.request import TuneRequest
     from assay.job.user_code import user_transform
 
     objects = Objects(preprocess=user_transform(values["preprocess"]) if values["preprocess"] else None)
@@ -87,8 +87,8 @@ def command(**values: Any) -> int:
 
 def tuning_of(values: dict[str, Any]) -> Tuning:
     """Objective, budget and axes, all checked before any model is opened."""
-    from assay.job.tune_request import Tuning
-    from assay.job.tune_space import Axes
+    from assay.job.tune.request import Tuning
+    from assay.job.tune.space import Axes
     from assay.search.objective import parse_objective
 
     objective = parse_objective(values["objective"])
@@ -110,7 +110,7 @@ def numbers(option: str, text: str | None) -> tuple[int, ...]:
 def budget_of(text: str, option: str = "--budget") -> float:
     """``"3m"`` -> 180.  Raises BadInput for what is no time, or too short to measure anything in."""
     from assay.core.units import format_seconds, parse_seconds
-    from assay.job.tune_request import LEAST_BUDGET_S
+    from assay.job.tune.request import LEAST_BUDGET_S
 
     try:
         value = parse_seconds(text)

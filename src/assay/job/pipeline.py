@@ -32,8 +32,8 @@ from assay.job.stages.measure import Baselines, confirm, measure
 from assay.job.stages.quantize import check_int8, quantize
 from assay.job.stages.report import pack, report
 from assay.job.stages.verify import verify
-from assay.job.tune_run import tuned
-from assay.job.tune_trials import Scene
+from assay.job.tune.run import tuned
+from assay.job.tune.trials import Scene
 from assay.measure.environment import device_name, environment
 from assay.sources import from_module, resolve_model
 

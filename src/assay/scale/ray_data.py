@@ -17,7 +17,7 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.core.transform import FunctionTransform, Transform
-from assay.job.evaluating import Advance, Ran, Runner, StoreFor, Work, flow_for, stages_for
+from assay.job.evaluate.through import Advance, Ran, Runner, StoreFor, Work, flow_for, stages_for
 from assay.job.opening import open_candidate
 from assay.job.predict_one import Answer, Input, Predicting, predictor
 from assay.job.predict_one import Runner as PredictRunner

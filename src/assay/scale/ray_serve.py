@@ -25,8 +25,8 @@ from typing import Any
 from assay.core import clock
 from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.units import Seconds
-from assay.job.serve_loading import served_name
-from assay.job.serve_options import ServeRequest, Serving
+from assay.job.serve.loading import served_name
+from assay.job.serve.options import ServeRequest, Serving
 
 APPLICATION, ROUTE = "assay", "/"
 READY_S: Seconds = 120.0
@@ -173,7 +173,7 @@ class Replica:
     """In an actor on some node: a server of its own, and a client that hands it what Ray's proxy got."""
 
     def __init__(self, request: ServeRequest, packed: Mapping[str, Any]) -> None:
-        from assay.job.serve_run import Serve
+        from assay.job.serve.run import Serve
 
         ray, _ = _ray()
         self._folder = tempfile.TemporaryDirectory(prefix="assay-replica-")

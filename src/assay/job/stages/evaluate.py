@@ -10,7 +10,7 @@ from assay.core.engine import Candidate
 from assay.core.errors import AssayError, BadInput
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Data
-from assay.job.evaluating import Passed, Work, evaluate_through
+from assay.job.evaluate.through import Passed, Work, evaluate_through
 from assay.job.keys import stage_key
 from assay.measure.predictions import PairedResult, compare_predictions, read_predictions, save_predictions
 from assay.pipeline import Flow, ShardStore

@@ -13,10 +13,10 @@ from assay.core.errors import AssayError, BadInput, NotAvailable, UnknownName
 from assay.core.record import Figure, Record
 from assay.core.units import Seconds
 from assay.job.context import Context, Data, Exported
-from assay.job.held_out import HeldOut, described, hold_out
 from assay.job.keys import stage_key
-from assay.job.lowering import Control, LoweredFile, Lowering, lower_file
 from assay.job.opening import default_engines, engine
+from assay.job.quantize.held_out import HeldOut, described, hold_out
+from assay.job.quantize.lowering import Control, LoweredFile, Lowering, lower_file
 from assay.job.request import Objects, RunRequest
 from assay.precision import DEFAULT, FOR
 from assay.precision.job import Calibration
@@ -208,7 +208,7 @@ def _run(ctx: Context, asked: Lowering, control: Control | None) -> LoweredFile:
     if control is not None and ctx.objects.metric is not None:
         return lower_file(**arguments)
     limits = child.Limits(timeout_s=_time_for_it(ctx), log=ctx.folder.artifacts / "quantize.log")
-    found: LoweredFile = child.run("assay.job.lowering:lower_file", arguments, limits).value
+    found: LoweredFile = child.run("assay.job.quantize.lowering:lower_file", arguments, limits).value
     return found
 
 

@@ -14,8 +14,8 @@ from assay.bundle.manifest import NAME, manifest_digest
 from assay.core.artifact import digest_file
 from assay.core.errors import BadInput
 from assay.core.tensors import Signature
-from assay.job.serve_opening import Guards, Identity, open_served
-from assay.job.serve_options import Batching, ServeRequest, Serving
+from assay.job.serve.opening import Guards, Identity, open_served
+from assay.job.serve.options import Batching, ServeRequest, Serving
 from assay.serve.dtypes import WIRE
 from assay.serve.models import ModelParts
 from assay.serve.repository import Repository

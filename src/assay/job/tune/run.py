@@ -8,9 +8,9 @@ from dataclasses import replace
 from assay.core import clock
 from assay.core.engine import Candidate
 from assay.job.context import Context
-from assay.job.tune_request import Shares, Tuning
-from assay.job.tune_search import search_in, set_space
-from assay.job.tune_trials import Scene, Trials
+from assay.job.tune.request import Shares, Tuning
+from assay.job.tune.search import search_in, set_space
+from assay.job.tune.trials import Scene, Trials
 from assay.search.halving import Found
 from assay.search.objective import parse_objective
 from assay.search.standing import Standing

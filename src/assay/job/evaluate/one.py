@@ -14,11 +14,11 @@ from assay.core.errors import BadInput
 from assay.core.record import RawSamples, Record
 from assay.data.fast_image import FastImageTransform
 from assay.data.image import ImageTransform
-from assay.job.against import LOOK_EVERY, Against, Comparison, Watch, compared, in_random_order
 from assay.job.context import Data
 from assay.job.dataset import open_data
-from assay.job.evaluating import Passed, Runner, Work, evaluate_through
-from assay.job.fusing import exported, fuse
+from assay.job.evaluate.against import LOOK_EVERY, Against, Comparison, Watch, compared, in_random_order
+from assay.job.evaluate.fusing import exported, fuse
+from assay.job.evaluate.through import Passed, Runner, Work, evaluate_through
 from assay.job.opening import engine
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest

@@ -46,7 +46,7 @@ class Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "assay.job.tune_worker", str(theirs.fileno()), *self._prepare],
+                [sys.executable, "-m", "assay.job.tune.worker", str(theirs.fileno()), *self._prepare],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -152,6 +152,6 @@ def _serve(handle: int, prepare: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     # The module runs under two names otherwise: hand over to the importable one.
-    from assay.job import tune_worker
+    from assay.job.tune import worker as tune_worker
 
     tune_worker._serve(int(sys.argv[1]), sys.argv[2:])

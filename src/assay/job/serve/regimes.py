@@ -20,7 +20,7 @@ from assay.core.engine import OpenOptions, Session
 from assay.core.tensors import Feed
 from assay.core.units import Bytes, Seconds
 from assay.job.opening import engine
-from assay.job.serve_options import Batching
+from assay.job.serve.options import Batching
 from assay.measure.environment import cores_granted
 
 PROFILE_S: Seconds = 1.0

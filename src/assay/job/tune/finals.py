@@ -10,8 +10,8 @@ from assay.core.engine import PRECISIONS
 from assay.core.errors import AssayError
 from assay.core.record import Figure, Record
 from assay.core.units import Seconds
-from assay.job.tune_press import lengths
-from assay.job.tune_trials import SECOND, Trials
+from assay.job.tune.press import lengths
+from assay.job.tune.trials import SECOND, Trials
 from assay.measure.paired import LEAST_QUADS, PairPlan, compare_blocks
 from assay.search.space import Point
 from assay.search.standing import Standing

@@ -21,10 +21,10 @@ from assay.core.errors import AssayError, BadInput
 from assay.core.record import Record
 from assay.core.units import Seconds, parse_seconds
 from assay.core.workload import Clients
-from assay.job.bench_one import DAY_S, Bench, Press, bench_one
+from assay.job.bench.load_trial import Through
+from assay.job.bench.one import DAY_S, Bench, Press, bench_one
 from assay.job.folder import RunFolder
 from assay.job.keys import identity
-from assay.job.load_trial import Through
 from assay.job.progress import Progress, Silent
 from assay.measure.environment import environment
 from assay.present.torchpipe import torchpipe_markdown
@@ -164,7 +164,7 @@ def _in_child(asked: Bench, source: SourceOptions, out: Path | None) -> list[Rec
     """Resolving and exporting happen in a process of their own too: a crash ends one model, not the table."""
     arguments = {"asked": asked, "source": source, "keep": out}
     try:
-        found = child.run("assay.job.bench_many:bench_here", arguments, child.Limits(timeout_s=DAY_S)).value
+        found = child.run("assay.job.bench.many:bench_here", arguments, child.Limits(timeout_s=DAY_S)).value
     except AssayError as error:
         reason = error.message + (f" ({error.remedy})" if error.remedy else "")
         subject = {"model": asked.model, "engine": asked.engine, "precision": asked.precision, "device": asked.device}

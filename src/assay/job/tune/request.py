@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from assay.core.units import Seconds
 from assay.job.request import RunRequest
-from assay.job.tune_space import Axes
+from assay.job.tune.space import Axes
 from assay.search.halving import Rules
 from assay.search.objective import Objective, parse_objective
 

@@ -9,10 +9,10 @@ from assay.core import clock
 from assay.core.engine import Candidate
 from assay.core.units import Seconds, format_seconds
 from assay.job.context import Context
-from assay.job.tune_finals import Finals, finals
-from assay.job.tune_request import Tuning
-from assay.job.tune_space import Mapped, map_space
-from assay.job.tune_trials import Trials
+from assay.job.tune.finals import Finals, finals
+from assay.job.tune.request import Tuning
+from assay.job.tune.space import Mapped, map_space
+from assay.job.tune.trials import Trials
 from assay.measure.environment import cores_granted
 from assay.search.halving import Found, Watch, search
 

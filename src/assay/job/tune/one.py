@@ -25,13 +25,13 @@ from assay.job.stages.export import export
 from assay.job.stages.measure import Baselines, confirm
 from assay.job.stages.quantize import check_int8, quantize
 from assay.job.stages.report import report
-from assay.job.tune_baselines import baselines, begin_compile
-from assay.job.tune_front import Member, pareto
-from assay.job.tune_proof import Proved, context_of, prove
-from assay.job.tune_request import TuneRequest, Tuning
-from assay.job.tune_search import Moments, Searched, search_in, set_space
-from assay.job.tune_trials import Scene, Trials
-from assay.job.tune_verdict import nothing_won, verdict_on
+from assay.job.tune.baselines import baselines, begin_compile
+from assay.job.tune.front import Member, pareto
+from assay.job.tune.proof import Proved, context_of, prove
+from assay.job.tune.request import TuneRequest, Tuning
+from assay.job.tune.search import Moments, Searched, search_in, set_space
+from assay.job.tune.trials import Scene, Trials
+from assay.job.tune.verdict import nothing_won, verdict_on
 from assay.measure.environment import device_name, environment
 from assay.search.standing import Standing
 

@@ -22,7 +22,7 @@ from assay.core.workload import Workload
 from assay.job.arithmetic import arithmetic_of
 from assay.job.opening import open_candidate
 from assay.job.trial import Opening, build_file, with_module
-from assay.job.tune_given import Given, Known, cost_feeds, of_rows
+from assay.job.tune.given import Given, Known, cost_feeds, of_rows
 from assay.measure.blocks import timed_block
 from assay.measure.environment import moment
 from assay.measure.footprint import peak_rss

@@ -26,8 +26,8 @@ from assay.job.arithmetic import COST_ROWS, arithmetic_of
 from assay.job.compare_two import Pair, opened_pair
 from assay.job.context import batched
 from assay.job.dataset import open_data
-from assay.job.diagnose_fix import Broken, Fix, fix
-from assay.job.diagnose_stages import Chain, Dues, How, Link, Plan, chain_of, check_passes, opener
+from assay.job.diagnose.fix import Broken, Fix, fix
+from assay.job.diagnose.stages import Chain, Dues, How, Link, Plan, chain_of, check_passes, opener
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared

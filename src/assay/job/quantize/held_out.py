@@ -14,9 +14,9 @@ from assay.core.dataset import Item, Reader
 from assay.core.errors import BadInput
 from assay.core.sample import Sample, digest
 from assay.core.tensors import Signature
-from assay.job.calibrating import OWN_SPLITS
 from assay.job.context import Context, Data
 from assay.job.dataset import open_data
+from assay.job.quantize.calibrating import OWN_SPLITS
 from assay.job.request import Int8
 
 LEAST = 8

@@ -10,8 +10,8 @@ from typing import Any
 from assay.core import clock
 from assay.core.errors import UnknownName
 from assay.core.record import Record, RecordLog
-from assay.job.serve_loading import Models, Watcher
-from assay.job.serve_options import ServeRequest
+from assay.job.serve.loading import Models, Watcher
+from assay.job.serve.options import ServeRequest
 from assay.measure.environment import cores_granted
 from assay.serve.decoding import DecodePool
 from assay.serve.errors import ServeError

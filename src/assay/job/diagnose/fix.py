@@ -22,7 +22,7 @@ from assay.diagnose.stages import Outputs, worst
 from assay.graph.external_data import onnx_artifact, save_model
 from assay.graph.signature import load_model
 from assay.graph.simplify import find_pass
-from assay.job.diagnose_stages import LEVELS, PLAIN, Chain, How, Link, Plan, open_onnx
+from assay.job.diagnose.stages import LEVELS, PLAIN, Chain, How, Link, Plan, open_onnx
 from assay.job.opening import precision_of
 from assay.measure.observe import Observed
 from assay.precision.onnx_graph import load_source

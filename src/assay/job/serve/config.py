@@ -22,7 +22,7 @@ from typing import Any
 
 from assay.core.errors import BadInput, UnknownName
 from assay.core.units import parse_bytes, parse_seconds
-from assay.job.serve_options import Batching, ServeRequest, Serving
+from assay.job.serve.options import Batching, ServeRequest, Serving
 from assay.serve.settings import Access, Limits, ServeSettings
 
 _BATCHING = {

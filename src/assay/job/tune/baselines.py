@@ -12,8 +12,8 @@ from assay.core.units import Seconds, format_seconds
 from assay.job.opening import engine, make_candidate, with_signature
 from assay.job.request import BASELINE
 from assay.job.stages.measure import BASELINE_ROLE, Baselines
-from assay.job.tune_press import Order
-from assay.job.tune_trials import PRESS, Trials
+from assay.job.tune.press import Order
+from assay.job.tune.trials import PRESS, Trials
 from assay.search.halving import Effort
 
 LEAST_COMPILE_S = 15.0

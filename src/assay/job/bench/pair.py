@@ -101,7 +101,9 @@ def _run(first: Side, second: Side, feeds: Sequence[Feed], plan: PairPlan) -> Pa
         "feeds": feeds,
         "plan": plan,
     }
-    found = child.run("assay.job.load_trial:compare_candidates", arguments, child.Limits(timeout_s=86_400.0)).value
+    found = child.run(
+        "assay.job.bench.load_trial:compare_candidates", arguments, child.Limits(timeout_s=86_400.0)
+    ).value
     assert isinstance(found, Paired)
     return found
 

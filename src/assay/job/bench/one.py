@@ -13,11 +13,11 @@ from assay.core.engine import Candidate, OpenOptions
 from assay.core.record import Figure, Record, withheld
 from assay.core.units import format_seconds
 from assay.core.workload import Arrivals, Clients, StopRule, Workload
-from assay.job.bench_loadgen import LoadGenTrial, loadgen_record
-from assay.job.bench_pair import Against, Side, against, noise_floor
+from assay.job.bench.load_trial import LoadMeasured, LoadTrial, NoRate, Through
+from assay.job.bench.loadgen import LoadGenTrial, loadgen_record
+from assay.job.bench.pair import Against, Side, against, noise_floor
 from assay.job.context import Data
 from assay.job.dataset import open_data
-from assay.job.load_trial import LoadMeasured, LoadTrial, NoRate, Through
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
@@ -170,7 +170,7 @@ def _loads(ready: _Ready, press: Press, progress: Progress, keep: Path | None) -
     trial = LoadTrial(press.loads, feeds, press.through, press.find, press.trace_s)
     progress.stage("measure", _described(press))
     measured = child.run(
-        "assay.job.load_trial:press_candidate",
+        "assay.job.bench.load_trial:press_candidate",
         {"candidate": ready.portable(), "opening": ready.rebuild, "trial": trial},
         child.Limits(timeout_s=DAY_S),
     ).value
@@ -283,7 +283,7 @@ def _loadgen(ready: _Ready, settings: LoadGenSettings, progress: Progress) -> Re
         "trial": LoadGenTrial(settings, ready.data.feeds(1, FEED_ROWS)),
     }
     limits = child.Limits(timeout_s=DAY_S)
-    found = loadgen_record(child.run("assay.job.bench_loadgen:press_with_loadgen", arguments, limits).value)
+    found = loadgen_record(child.run("assay.job.bench.loadgen:press_with_loadgen", arguments, limits).value)
     progress.done("done")
     return replace(
         found,

@@ -22,9 +22,9 @@ from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.tensors import DTYPES, Array, Signature
 from assay.core.units import Bytes
 from assay.job.opening import engine, open_candidate, open_packed
-from assay.job.serve_options import Batching, Serving
-from assay.job.serve_pictures import picture_decoder
-from assay.job.serve_regimes import Openable, regimes
+from assay.job.serve.options import Batching, Serving
+from assay.job.serve.pictures import picture_decoder
+from assay.job.serve.regimes import Openable, regimes
 from assay.job.single import Wanted, prepare
 from assay.measure.environment import cores_granted
 from assay.serve.models import ModelParts

@@ -21,10 +21,10 @@ from assay.job.keys import stage_key
 from assay.job.opening import default_engines, engine
 from assay.job.request import CANDIDATE_PRECISIONS
 from assay.job.trial import Opening
-from assay.job.tune_given import CHECK_ROWS, Given
-from assay.job.tune_press import Order, Pressed
-from assay.job.tune_space import Mapped
-from assay.job.tune_worker import Worker
+from assay.job.tune.given import CHECK_ROWS, Given
+from assay.job.tune.press import Order, Pressed
+from assay.job.tune.space import Mapped
+from assay.job.tune.worker import Worker
 from assay.judge.classes import classify
 from assay.judge.tolerance import tolerance
 from assay.measure.measurement import Measurement
@@ -34,7 +34,7 @@ from assay.search.objective import Objective
 from assay.search.space import Point, Space
 
 WARMUP_S = 0.05
-PRESS = "assay.job.tune_press:"
+PRESS = "assay.job.tune.press:"
 LEAST_PATIENCE_S = 5.0
 _KNOWN = f"{PRESS}reference_known"
 SECOND = "-2"

@@ -16,9 +16,9 @@ from assay.core.record import Figure, Record
 from assay.core.tensors import Signature
 from assay.core.verdict import Reason, Verdict, combine
 from assay.graph.signature import read_signature
-from assay.job.calibrating import Sets, Split, split_sets
-from assay.job.lowering import Control, LoweredFile, Lowering, Scorer, convert, file_precision, write
 from assay.job.progress import Progress
+from assay.job.quantize.calibrating import Sets, Split, split_sets
+from assay.job.quantize.lowering import Control, LoweredFile, Lowering, Scorer, convert, file_precision, write
 from assay.job.request import Objects
 from assay.job.user_code import user_transform
 from assay.measure.accuracy import compare_predictions

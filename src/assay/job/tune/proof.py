@@ -15,9 +15,9 @@ from assay.job.folder import RunFolder, Saved
 from assay.job.opening import engine
 from assay.job.stages.evaluate import evaluate
 from assay.job.stages.verify import verify
-from assay.job.tune_given import CHECK_ROWS
-from assay.job.tune_trials import Trials
-from assay.job.tune_verdict import essential_failure, policy_for
+from assay.job.tune.given import CHECK_ROWS
+from assay.job.tune.trials import Trials
+from assay.job.tune.verdict import essential_failure, policy_for
 from assay.search.objective import Objective
 from assay.search.standing import Standing
 

@@ -1,0 +1,1 @@
+"""`assay diagnose`: the stages opened, compared and blamed; the fix tried and measured."""

@@ -1,0 +1,1 @@
+"""`assay evaluate`, and the evaluation inside `assay run`: through the pipeline, from dumps, against another."""
