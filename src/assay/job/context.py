@@ -132,7 +132,8 @@ def batched(rows: Sequence[Sample], batch: int, signature: Signature) -> list[di
 
 def drawn_sample(signature: Signature, seed: int, ranges: tuple[tuple[str, float, float], ...]) -> Sample:
     """One seeded row drawn from the signature."""
-    feed: Feed = draw_feed(signature.inputs, 1, seed, {name: (low, high) for name, low, high in ranges})
+    free = signature.with_batch("batch") if signature.static_batch else signature  # a sample is one row of any batch
+    feed: Feed = draw_feed(free.inputs, 1, seed, {name: (low, high) for name, low, high in ranges})
     inputs = {}
     for spec in signature.inputs:
         array = feed[spec.name]
