@@ -1,9 +1,12 @@
 # The two commands of the README; everything they need goes into .venv.
 PYTHON ?= python3
 
-.PHONY: demo test lint install clean
+.PHONY: demo examples test lint install clean
 demo: .venv/.installed
 	scripts/demo
+
+examples: .venv/.installed
+	scripts/examples
 
 test: .venv/.installed
 	scripts/lint

@@ -118,7 +118,9 @@ def write_folder(model, transform, pictures, where) -> tuple[int, int]:
             cut.rename(folder / f"{name}_{number:02d}.jpg")
     missing = len(names) - sum(1 for _ in root.iterdir())
     if missing:
-        raise SystemExit(f"{missing} classes were never answered, so the folders would not be the classes; more --crops")
+        raise SystemExit(
+            f"{missing} classes were never answered, so the folders would not be the classes; more --crops"
+        )
     return right, len(names) * crops
 
 

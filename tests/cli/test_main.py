@@ -51,6 +51,14 @@ def test_a_failure_is_json_too_where_json_was_asked_for(capsys: pytest.CaptureFi
     assert "/nowhere/m.onnx" in said.err
 
 
+@pytest.mark.parametrize("asked", [["--json", "{file}"], ["--json={file}"]])
+def test_a_failure_goes_into_the_file_that_json_named(tmp_path, asked, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "result.json"
+    assert run_cli(["inspect", "/nowhere/m.onnx", *(a.format(file=file) for a in asked)]) == 2
+    assert capsys.readouterr().out == ""
+    assert json.loads(file.read_text())["error"]["exit_code"] == 2
+
+
 def test_engines_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["engines", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["engines"]

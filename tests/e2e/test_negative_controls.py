@@ -351,6 +351,24 @@ def test_int8_healthy_and_sabotaged(tmp_path, name):
         assert bad.name == WRONG or fault is not swapped_weight, f"{fault.__name__}: {bad.reason.text}"
 
 
+def test_nncf_files_are_accepted_and_sabotaged_ones_wrong_or_below_the_printed_limit(net):
+    """NNCF averages the calibration samples' extremes and cuts off what lies outside: that is format cost too."""
+    pytest.importorskip("nncf")
+    good = net.judged(false_alarms.quantised(net.path, net.name), "onnxruntime", "int8")
+    assert good.name == WITHIN_COST, good.reason.text
+    told = 0
+    for fault in (swapped_weight, transposed_layout, dropped_bias):
+        path, _ = net.damaged(fault)
+        bad = net.judged(false_alarms.quantised(path, net.name), "onnxruntime", "int8")
+        alone = max(s.error for s in net.judged(path, "onnxruntime").shares)
+        if alone > 2 * good.detectable:
+            assert bad.name == WRONG or alone < 3 * good.detectable, f"{fault.__name__}: {bad.reason.text}"
+            told += bad.name == WRONG
+        if bad.accepted:
+            assert alone < good.detectable, f"{fault.__name__}: {bad.reason.text}"
+    assert told
+
+
 def test_no_false_alarm_over_seeds_and_architectures():
     """The small version of benchmarks/false_alarms.py."""
     runs = list(false_alarms.healthy(2, first=100))

@@ -23,8 +23,9 @@ from assay.core.errors import (
 def report_failure(error: BaseException, arguments: list[str]) -> int:
     """Print the failure (as JSON too, where ``--json`` asked for it) and return the exit code."""
     code, message, remedy, log = _explain(error)
-    if "--json" in arguments:
-        click.echo(json.dumps(_as_json(arguments, code, message, remedy)))
+    target = _json_target(arguments)
+    if target is not None:
+        _write_json(target, json.dumps(_as_json(arguments, code, message, remedy)))
     click.echo(f"assay: {message}", err=True)
     if remedy:
         click.echo(f"  try: {remedy}", err=True)
@@ -53,6 +54,27 @@ def _explain(error: BaseException) -> tuple[int, str, str | None, str | None]:
         "add --debug to see where",
         _write_log(error),
     )
+
+
+def _json_target(arguments: list[str]) -> str | None:
+    """Where ``--json [FILE]`` sends the result, by the same reading as click's: ``-`` is stdout, None is nowhere."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--json="):
+            return argument.removeprefix("--json=")
+        if argument == "--json":
+            following = arguments[index + 1] if index + 1 < len(arguments) else "-"
+            return "-" if following.startswith("-") else following
+    return None
+
+
+def _write_json(target: str, text: str) -> None:
+    if target != "-":
+        try:
+            Path(target).write_text(text + "\n")
+            return
+        except OSError:
+            pass  # the failure is still told: on stdout
+    click.echo(text)
 
 
 def _write_log(error: BaseException) -> str | None:
