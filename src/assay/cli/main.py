@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "runs": "assay.cli.runs:command",
     "pack": "assay.cli.pack:command",
     "check": "assay.cli.check:command",
+    "replay": "assay.cli.replay:command",
     "serve": "assay.cli.serve:command",
     "doctor": "assay.cli.doctor:command",
     "engines": "assay.cli.engines:command",
@@ -57,6 +58,7 @@ SUMMARIES: dict[str, str] = {
     "runs": "past runs: listed, filtered, and what changed between two",
     "pack": "copy a run's bundle to where it is wanted",
     "check": "recompute a bundle's digests and re-run its golden outputs",
+    "replay": "a frozen bundle's evidence taken again, after an upgrade",
     "serve": "models behind REST and gRPC: Open Inference Protocol v2, dynamic batching",
     "doctor": "what works here, what is missing, and the command that installs it",
     "engines": "the engines and what each can do on this machine",
@@ -81,7 +83,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "tune",
         ),
     ),
-    ("Its results", ("import", "gate", "compare", "report", "runs", "pack", "check", "serve")),
+    ("Its results", ("import", "gate", "compare", "report", "runs", "pack", "check", "replay", "serve")),
     ("This machine", ("doctor", "engines", "models")),
 )
 

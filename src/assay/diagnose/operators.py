@@ -178,7 +178,9 @@ def _locally(piece: Piece, suspect: Suspect, known: Mapping[str, Array]) -> Piec
                 return replace(piece, local=local)
             nudged = run(_given(model, {n: _nudge(a, i) for i, (n, a) in enumerate(inputs.items())}))[piece.tensor]
     except AssayError:
-        return replace(piece, local=math.inf)
+        # What the engine runs as part of the whole is not to blame for being refused alone: shape arithmetic, say.
+        runs_inside = piece.accumulated is not None and math.isfinite(piece.accumulated)
+        return piece if runs_inside else replace(piece, local=math.inf)
     sensitivity = max(1.0, relative_error(found, nudged) / _NUDGE)
     return replace(piece, local=local, due=piece.due * sensitivity)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from assay.core.units import Seconds
 STAT = Path("/proc/stat")
 NOTICEABLE = 0.10
 _LEAST_S = 0.2
+
+NEIGHBOURS, STOLEN = "noisy neighbours", "the host took"
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,14 @@ def neighbours(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
     found = []
     if others / elapsed > NOTICEABLE * after.cores:
         found.append(
-            f"noisy neighbours: other processes used {others / elapsed:.1f} of {after.cores} cores meanwhile; "
+            f"{NEIGHBOURS}: other processes used {others / elapsed:.1f} of {after.cores} cores meanwhile; "
             "stop them and measure again"
         )
     if stolen / elapsed > NOTICEABLE * after.cores:
-        found.append(f"the host took {stolen / elapsed:.1f} of {after.cores} cores away meanwhile")
+        found.append(f"{STOLEN} {stolen / elapsed:.1f} of {after.cores} cores away meanwhile")
     return found
+
+
+def disturbance(warnings: Sequence[str]) -> str | None:
+    """The warning of a measurement that says others used its cores; None for one that had them to itself."""
+    return next((w for w in warnings if w.startswith((NEIGHBOURS, STOLEN))), None)

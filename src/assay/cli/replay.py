@@ -1,0 +1,118 @@
+"""``assay replay``: is what a bundle's evidence says still so, after an upgrade?"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from assay.cli.options import common, fraction, output_of
+from assay.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from assay.cli.output import Output
+    from assay.job.replay.one import Replayed
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--digest", metavar="sha256:HEX", help="The manifest's digest, from somewhere you trust.")
+@click.option("--trust", is_flag=True, help="Open an engine file that runs code.")
+@click.option("--duration", default="3s", show_default=True, metavar="TIME", help="Most that each measurement takes.")
+@click.option("--margin", default="5%", show_default=True, help="A ratio nearer to 1 than this is no move.")
+@click.option(
+    "--with",
+    "versions",
+    multiple=True,
+    metavar="PACKAGE==VERSION",
+    help="Replay with this version, installed into a folder of its own; your environment stays as it is.",
+)
+@common
+def command(**values: Any) -> int:
+    """Take BUNDLE's evidence again here: its golden outputs, and the speeds its Records hold.
+
+    \b
+    assay replay runs/demo/run/bundle
+    assay replay runs/demo/run/bundle --with onnxruntime==1.22.0
+
+    Exit code 1 when an output differs or a speed is worse beyond noise.
+    """
+    if values["versions"]:
+        return _with_versions(values)
+    output = output_of("replay", values)
+    from assay.job.replay.one import Replay, replay
+
+    request = Replay(
+        values["bundle"], values["digest"], values["trust"], _seconds(values["duration"]), _margin(values["margin"])
+    )
+    found = replay(request)
+    _show(output, found)
+    return found.exit_code
+
+
+def _with_versions(values: dict[str, Any]) -> int:
+    from assay.job.replay.overlay import check_requirement, install, run_with
+
+    wanted = [check_requirement(text) for text in values["versions"]]
+    with tempfile.TemporaryDirectory(prefix="assay-replay-") as folder:
+        install(wanted, Path(folder))
+        return run_with(Path(folder), _without_versions(values), os.environ)
+
+
+def _without_versions(values: dict[str, Any]) -> list[str]:
+    arguments = [str(values["bundle"].resolve()), "--duration", values["duration"], "--margin", values["margin"]]
+    for name in ("trust", "quiet", "debug"):
+        arguments += [f"--{name}"] if values.get(name) else []
+    if values["digest"]:
+        arguments += ["--digest", values["digest"]]
+    if values.get("json_to"):
+        arguments += ["--json"] if values["json_to"] == "-" else [f"--json={values['json_to']}"]
+    return arguments
+
+
+def _seconds(text: str) -> float:
+    from assay.core.units import parse_seconds
+
+    try:
+        value = parse_seconds(text)
+    except ValueError as error:
+        raise BadInput(f"--duration {text}: {error}", remedy="--duration 3s") from None
+    if not value > 0:
+        raise BadInput(f"--duration {text}: a measurement takes longer than that", remedy="--duration 3s")
+    return value
+
+
+def _margin(text: str) -> float:
+    try:
+        return fraction(text) or 0.0
+    except BadInput:
+        raise BadInput(f"--margin {text}: a share between 0 and 100 %", remedy="--margin 5%") from None
+
+
+def _show(output: Output, found: Replayed) -> None:
+    for step in found.check.steps:
+        output.say(f"{step.state.replace('_', ' '):<13} {step.name}: {step.text}")
+    for change in found.changes:
+        output.say(f"{'changed':<13} {change}")
+    for move in found.moves:
+        output.say(f"{move.state:<13} {move.figure}, {move.scenario}, batch {move.batch}: {move.text}")
+    for text in found.failed:
+        output.say(f"{'failed':<13} {text}")
+    for text in found.not_checked:
+        output.say(f"{'not checked':<13} {text}")
+    if found.check.error is not None:
+        output.warn(str(found.check.error))
+    output.say(_conclusion(found))
+    output.result(records=found.records, extra={"replay": found.to_json()})
+
+
+def _conclusion(found: Replayed) -> str:
+    if found.exit_code:
+        return "FAILED: see above"
+    open_ones = sum(move.state == "not shown" for move in found.moves)
+    if not found.moves or open_ones == len(found.moves):
+        return "the outputs hold; whether a speed moved could not be shown"
+    return "nothing got worse beyond noise" + (f"; {open_ones} figures could not be shown" if open_ones else "")

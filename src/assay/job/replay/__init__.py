@@ -1,0 +1,1 @@
+"""`assay replay`: a frozen bundle's evidence taken again, here or with another version of a library."""

@@ -1,0 +1,75 @@
+"""Did a figure move beyond noise?  Two intervals of the same quantity, held against each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from assay.core.record import Figure, Record
+from assay.measure.noise import disturbance
+
+BETTER = {"throughput": 1, "latency.p50": -1, "latency.p99": -1}
+"""Figures that are held against each other, and the direction that is good."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """``state``: ``within noise``, ``better``, ``worse`` or ``not shown``; ``ratio`` is now over then, with the widest
+    interval the two intervals allow."""
+
+    figure: str
+    scenario: str
+    batch: int
+    state: str
+    text: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def moves(then: Record, now: Record, margin: float) -> list[Move]:
+    """One for every figure of ``BETTER`` that the old Record has.
+
+    A move is told only where the two 95 % intervals are disjoint *and* the ratio is further from 1 than ``margin``:
+    an interval holds the noise within one run, and two runs of an unchanged model differ by more than that.  A run
+    that others disturbed shows nothing.
+    """
+    return [
+        _move(name, then, now, margin)
+        for name in BETTER
+        if name in then.figures and then.figures[name].value is not None
+    ]
+
+
+def _move(name: str, then: Record, now: Record, margin: float) -> Move:
+    scenario, batch = str(then.conditions.get("scenario")), int(then.conditions.get("batch") or 0)
+    old, new = then.figures[name], now.figures.get(name)
+    if new is None or new.value is None:
+        why = now.reason or (new.reason if new else None) or "it was not measured again"
+        return Move(name, scenario, batch, "not shown", why)
+    assert old.value is not None
+    ratio = new.value / old.value if old.value else None
+    ends = _ends(old, new)
+    if ratio is None or ends is None:
+        text = "one of the two has no interval, so noise cannot be told from a move"
+        return Move(name, scenario, batch, "not shown", text, ratio)
+    low, high = ends
+    if low <= 1 <= high or abs(ratio - 1) <= margin:
+        return Move(name, scenario, batch, "within noise", _said(ratio, ends), ratio, low, high)
+    if others := disturbance(now.warnings):
+        return Move(name, scenario, batch, "not shown", f"{_said(ratio, ends)}, but {others}", ratio, low, high)
+    state = "better" if (ratio > 1) == (BETTER[name] > 0) else "worse"
+    return Move(name, scenario, batch, state, _said(ratio, ends), ratio, low, high)
+
+
+def _ends(old: Figure, new: Figure) -> tuple[float, float] | None:
+    if old.low is None or old.high is None or new.low is None or new.high is None or min(old.low, new.low) <= 0:
+        return None
+    return new.low / old.high, new.high / old.low
+
+
+def _said(ratio: float, ends: tuple[float, float]) -> str:
+    return f"{ratio:.3f} of what it was ({ends[0]:.3f}–{ends[1]:.3f})"
