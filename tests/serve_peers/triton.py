@@ -63,12 +63,13 @@ class Triton:
 
 
 @contextlib.contextmanager
-def triton(repository: Path, log: Path, *extra: str, timeout_s: float = 60.0) -> Iterator[Triton]:
+def triton(repository: Path, log: Path, *extra: str, timeout_s: float = 180.0) -> Iterator[Triton]:
     """Start it on ``repository`` and wait until every model is ready; it is ended with everything it started."""
     http, grpc, metrics = free_ports(3)
     server = home() / "pytriton" / "tritonserver"
     command = [str(server / "bin" / "tritonserver"), f"--model-repository={repository}"]
     command += [f"--backend-directory={server / 'backends'}", "--disable-auto-complete-config"]
+    command += ["--backend-config=python,stub-timeout-seconds=150"]  # a dozen Pythons start at once
     for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics)):
         command += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
     with log.open("wb") as out:
