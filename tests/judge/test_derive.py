@@ -78,3 +78,13 @@ def test_a_ratio_over_an_unsteady_baseline_says_so(pair, label) -> None:
     assert found.value is not None
     assert (found.reason is None) == (label == "stable")
     assert label == "stable" or label in found.reason
+
+
+def test_a_ratio_over_a_series_too_short_for_an_interval_is_withheld(pair) -> None:
+    record, baseline = pair
+    bare = {"throughput": replace(baseline.figures["throughput"], low=None, high=None)}
+    found = speedup(record, replace(baseline, label="underpowered", figures=bare))
+    assert found.value is None
+    assert "too short" in found.reason
+    whole = speedup(record, replace(baseline, label="underpowered"))
+    assert (whole.value is None) == (baseline.figures["throughput"].low is None)

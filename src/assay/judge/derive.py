@@ -32,6 +32,8 @@ def speedup(record: Record, baseline: Record, figure: str = "throughput", *, all
     for one, name in ((record, "this series"), (baseline, "the baseline's series")):
         if one.label == "stalled":
             return withheld("ratio", f"{name} stalled: a ratio of the two would be one of the stall")
+        if one.label == "underpowered" and one.figures[figure].low is None:
+            return withheld("ratio", f"{name} is too short for an interval: a ratio of the two could be of any size")
     a, b = record.figures[figure], baseline.figures[figure]
     if a.unit != b.unit:
         return withheld("ratio", f"{figure} is in {a.unit} here and in {b.unit} in the baseline")
