@@ -31,13 +31,15 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Block:
-    """One stretch of load: requests/s, latencies in seconds, CPU seconds a request of server and client."""
+    """One stretch of load: requests/s, latencies in seconds, CPU seconds a request of server and client, and the
+    mean seconds that the engine was at work on the batch a request was in, as the server counts them."""
 
     rate: float
     p50_s: float
     p99_s: float
     server_cpu_s: float = float("nan")
     client_cpu_s: float = float("nan")
+    engine_s: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,11 @@ def perf_analyzer(target: Target, protocol: str, clients: int, duration_s: float
         command += ["--concurrency-range", str(clients), "--max-trials", "3", "--stability-percentage", "999"]
         command += ["-f", str(report), "--measurement-interval"]
         for longer in (1, 4, 16):  # windows in which nothing ends, or hardly anything, are an error to it
-            before = served(target)
+            before, worked_before = served(target)
             window_ms = max(100, round(1e3 * longer * duration_s / 3))
             done, server_s, client_s = _timed(target, partial(_run, [*command, str(window_ms)], environment))
-            requests = served(target) - before
+            after, worked = served(target)
+            requests = after - before
             if done.returncode == 0:
                 break
         if done.returncode or not report.is_file() or not requests:
@@ -78,15 +81,16 @@ def perf_analyzer(target: Target, protocol: str, clients: int, duration_s: float
         (row,) = list(csv.DictReader(report.open()))
     rate = float(row["Inferences/Second"])
     p50, p99 = (float(row[f"{p} latency"]) / 1e6 for p in ("p50", "p99"))
-    return Block(rate, p50, p99, server_s / requests, client_s / requests)
+    return Block(rate, p50, p99, server_s / requests, client_s / requests, (worked - worked_before) / requests)
 
 
-def served(target: Target) -> int:
-    """Successful requests so far, as the server counts them."""
+def served(target: Target) -> tuple[int, float]:
+    """Successful requests so far and the engine's seconds on each of them together, as the server counts them."""
     url = f"http://127.0.0.1:{target.http}/v2/models/{target.model}/stats"
     with urllib.request.urlopen(url, timeout=30) as answer:
         (stats,) = json.load(answer)["model_stats"]
-    return int(stats["inference_stats"]["success"]["count"])
+    found = stats["inference_stats"]
+    return int(found["success"]["count"]), int(found["compute_infer"]["ns"]) / 1e9
 
 
 def wrk(target: Target, clients: int, duration_s: float, request: WrkRequest) -> Block:

@@ -173,6 +173,10 @@ def _tensors_at(bench: Bench, here: Target, there: Target, protocol: str, client
     bound = cores_granted() / (engine_s + client_s)
     text = f"server {1e3 * engine_s:.2f} ms + client {1e3 * client_s:.2f} ms a request: at most {bound:.0f}/s"
     cpu = {"cpu.server": _seconds(engine_s), "cpu.client": _seconds(client_s)}
+    if clients == 1:
+        most = float(np.median([1 / (a.engine_s * b.rate) for a, b in pairs]))
+        cpu["ratio.most"] = Figure(most, "ratio")
+        text += f"; a server that cost nothing would reach {most:.2f} ×: both wait for the same engine"
     bench.add(Row(name, f"{clients} clients, CPU", conditions, cpu, text))
 
 

@@ -1,8 +1,9 @@
 """DynamicBatcher: callers on any thread, instance threads that take the next batch under one lock.
 
 There is no batcher thread.  A caller that queues a request wakes an instance only when one idles
-and the policy wants it; an instance that takes a batch wakes the next one only when more is due;
-the callers of a batch are told with one call.  The interpreter hands over between threads every
+and the policy wants it (or, for a batch that takes less time than that, works as that instance itself: ``brief_s``);
+an instance that takes a batch wakes the next one only when more is due; the callers of a batch are told with one
+call.  The interpreter hands over between threads every
 5 ms by default, which a busy neighbour turns into milliseconds of latency: a process that serves
 calls ``sys.setswitchinterval(0.0001)``.
 """
@@ -56,6 +57,7 @@ class DynamicBatcher:
         self._intake = Intake(self._sessions.signature)
         self._most = self.settings.max_batch if self._intake.mergeable else math.inf
         self._priority = self.settings.default_priority
+        self._brief_s = self.settings.brief_s
         self._now = clock.current().now
         self._scheduler = Scheduler(self.settings, times)
         self._lock = threading.Lock()
@@ -126,8 +128,12 @@ class DynamicBatcher:
                 raise _closed()
             self._scheduler.offer(request, request.enqueued_s)
             worker = self._needed(request.enqueued_s) if self._idle and not self._waking else None
+            batch = self._brief(worker, request) if worker is not None and self._brief_s else None
         if worker is not None:
-            worker.gate.release()
+            if batch is None:
+                worker.gate.release()
+            else:
+                self._run_here(worker, batch)
         return request
 
     def submit_many(self, feeds: Sequence[Feed], on_done: OnDone, contexts: Sequence[Any] = ()) -> list[Request]:
@@ -279,6 +285,31 @@ class DynamicBatcher:
             return None
         self._waking += 1
         return self._idle.pop()
+
+    def _brief(self, worker: Worker, request: Request) -> Batch | None:
+        """The next batch, where it is over before ``worker``'s thread would be awake; that thread then sleeps on.
+        Under the lock."""
+        scheduler = self._scheduler
+        if not scheduler.times.known or scheduler.times.typical(request.rows) > self._brief_s:
+            return None
+        if math.isfinite(worker.armed_s):
+            return None  # it may be waking up by itself just now
+        batch = scheduler.take(request.enqueued_s)
+        if batch is not None:
+            self._waking -= 1
+        return batch
+
+    def _run_here(self, worker: Worker, batch: Batch) -> None:
+        """On the thread of a caller, in the place of ``worker``'s own."""
+        self._complete(batch, worker.run(batch))
+        with self._lock:
+            more = self._closing or bool(self._scheduler.pending.count or self._scheduler.dropped)
+            if more:
+                self._waking += 1
+            else:
+                self._idle.append(worker)
+        if more:
+            worker.gate.release()
 
     def _wake_all(self) -> None:
         while self._idle:

@@ -29,6 +29,9 @@ class BatcherSettings:
       (``reject``) or served after all others (``delay``).
     * ``preserve_ordering`` — answers leave in the order in which requests came.  Merges only
       neighbours, and a slow batch holds up the ones behind it.
+    * ``brief_s`` — a batch that is usually over sooner than this is run by the thread that submits it, where an
+      instance idles: waking another thread would take longer.  0: never.  Callers must then not mind that
+      ``on_done`` is called before ``submit`` returns.
     * ``isolate_failures`` — when a merged batch fails, every request of it is run again alone, so
       that only the ones that fail alone fail.
     """
@@ -46,6 +49,7 @@ class BatcherSettings:
     on_timeout: str = "reject"
     preserve_ordering: bool = False
     isolate_failures: bool = True
+    brief_s: Seconds = 0.0
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -53,8 +57,9 @@ class BatcherSettings:
         for name in ("max_batch", "instances", "max_queue", "priority_levels"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.max_delay_s >= 0:
-            raise BadInput(f"max_delay_s cannot be {self.max_delay_s}")
+        for name in ("max_delay_s", "brief_s"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"{name} cannot be {getattr(self, name)}")
         if self.slo_s is not None and not self.slo_s > 0:
             raise BadInput(f"slo_s must be positive, not {self.slo_s}")
         for name in ("buckets", "preferred"):

@@ -28,6 +28,8 @@ class TorchEngine:
     precisions: tuple[str, ...] = ("fp32", "tf32", "fp64", "bf16", "fp16")
     tuned_options = ((("memory_format", "channels_last"),),)
     """Provider options worth trying besides none, each a set of them: what a search tries as forms of the graph."""
+    any_thread = False
+    """Every thread that calls gets an OpenMP team of its own, and idle teams slow the working one down."""
 
     def version(self) -> str:
         try:

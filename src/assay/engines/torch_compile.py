@@ -51,6 +51,7 @@ class TorchCompileEngine:
     opens: tuple[str, ...] = ("source", "exported", "aoti")
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")
     has_buckets = True
+    any_thread = False
 
     def version(self) -> str:
         try:

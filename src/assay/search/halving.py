@@ -3,10 +3,12 @@
 1. *Scout*: of each family two layouts at one batch size, shortly.  Families far behind the leader are dropped.
 2. *Climb*: in each family that is left, the best point's neighbours (batch sizes next to it, then other layouts,
    then other forms), shortly, for as long as a neighbour is better; a family that falls behind is dropped.
-3. *Lead*: the points whose intervals reach the leader's are halved, measured twice as long at each rung, until
+3. *Sweep*: every batch size of the leader's own settings is tried, since a short trial that flattered one of them
+   hid those beyond it.
+4. *Lead*: the points whose intervals reach the leader's are halved, measured twice as long at each rung, until
    the last ones have the full length.
-4. *Reopen*: where the leader's full length says less than the short trial that set the bar, what was given up
-   against that bar is tried again, and 2 and 3 go on from there.
+5. *Reopen*: where the leader's full length says less than the short trial that set the bar, what was given up
+   against that bar is tried again, and 2 to 4 go on from there.
 
 A trial is told the value below which its point is given up (``Effort.floor``), so that hopeless points
 cost a call or two.  When time runs out the best point so far stands.  The decisions depend on nothing but
@@ -129,11 +131,9 @@ class _Search:
     def run(self) -> Found:
         try:
             self.scout()
-            self.climb()
-            leaders = self.lead()
+            leaders = self.ascend()
             while self.rounds < self.rules.rounds and self.reopen():
-                self.climb()
-                leaders = self.lead()
+                leaders = self.ascend()
             leaders = leaders or self.ranked()[: self.rules.leaders]
         except _OutOfTime:
             self.complete = False
@@ -163,6 +163,11 @@ class _Search:
         if not found.given_up or best is None or not self.objective.maximize:
             return False
         return found.high * times < best.worst_case(self.objective) * self.rules.scouted
+
+    def ascend(self) -> list[Standing]:
+        self.climb()
+        self.sweep()
+        return self.lead()
 
     def climb(self) -> None:
         for family in sorted(self.families(), key=lambda f: -self.promise(f)):
@@ -198,6 +203,16 @@ class _Search:
         for point in untried[:1]:
             self.attempt(point, self.short(self.rules.tried))
         return bool(untried)
+
+    def sweep(self) -> None:
+        """The leader's settings at every batch size; again where another one leads afterwards."""
+        swept: Point | None = None
+        while (best := self.leader()) is not None and replace(best.point, batch=0) != swept:
+            swept = replace(best.point, batch=0)
+            line = [replace(swept, batch=batch) for batch in self.space.family(best.point.family).batches]
+            for point in line:
+                if point not in self.best_of:
+                    self.attempt(point, self.short(self.rules.tried))
 
     def lead(self) -> list[Standing]:
         """Halve the points that may be the best, measuring the rest twice as long, down to two at full length."""

@@ -20,7 +20,7 @@ from assay.core.artifact import Artifact
 from assay.core.engine import OpenOptions, Session
 from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.tensors import DTYPES, Array, Signature
-from assay.core.units import Bytes
+from assay.core.units import Bytes, Seconds
 from assay.job.opening import engine, open_candidate, open_packed
 from assay.job.serve.options import Batching, Serving
 from assay.job.serve.pictures import picture_decoder
@@ -30,6 +30,8 @@ from assay.measure.environment import cores_granted
 from assay.serve.models import ModelParts
 from assay.sources import SourceOptions
 
+BRIEF_S: Seconds = 100e-6
+"""About what handing a batch to another thread and its answer back takes: shorter ones stay where they came in."""
 BACKENDS = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino", "tensorrt": "tensorrt_plan"}
 """Engines that Triton knows too, with the platform it calls them."""
 
@@ -196,6 +198,8 @@ def _parts(asked: Serving, opened: _Opened, identity: Identity, guards: Guards) 
     signature = open_batch(session.signature)
     merges = mergeable(session.signature)
     settings = batcher_settings(batching, session, merges)
+    if getattr(engine(opened.engine), "any_thread", True):
+        settings = replace(settings, brief_s=BRIEF_S)
     feed = opened.goldens.pairs[0][0] if opened.goldens is not None else ones(session.signature)
     openable = Openable(session, opened.engine, opened.options, opened.again, opened.size_bytes)
     chosen = regimes(openable, batching, feed, settings)

@@ -7,6 +7,7 @@ An answer is written on the event loop; the instance threads hand over whole bat
 from __future__ import annotations
 
 import asyncio
+import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,7 @@ class InferPath:
         self._messages = messages
         self._beside = beside
         self._loop = asyncio.get_running_loop()
+        self._loops_own = threading.get_ident()
         self._reader = RequestReader()
         self._writer = ResponseWriter()
         self._on_done = self._elsewhere
@@ -145,7 +147,9 @@ class InferPath:
             self._beside.broken(error)
 
     def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        if not self._loop.is_closed():
+        if threading.get_ident() == self._loops_own:
+            self._loop.call_soon(function, *arguments)
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _request(self, read: WireRequest) -> InferRequest:

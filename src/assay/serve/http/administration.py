@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from assay.serve.errors import INVALID, UNSUPPORTED, ServeError
-from assay.serve.http.codec import SharedMemory, parse_json
+from assay.serve.http.asked import parse_json
+from assay.serve.http.codec import SharedMemory
 from assay.serve.http.message import Answer, empty_answer, json_answer
 from assay.serve.http.routes import Route
 from assay.serve.repository import Repository

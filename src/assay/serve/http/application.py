@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from assay.serve.http import openapi
 from assay.serve.http.access import Gate
 from assay.serve.http.administration import Administration
 from assay.serve.http.body import inflated
-from assay.serve.http.codec import Body, Reading, SharedMemory, json_elements, read_infer, write_infer
+from assay.serve.http.codec import Body, InferCodec, SharedMemory, json_elements
 from assay.serve.http.exchange import Exchange
 from assay.serve.http.head import Head
 from assay.serve.http.message import Answer, empty_answer, json_answer
@@ -84,9 +85,11 @@ class InferenceApplication:
         self._executor = surroundings.executor
         self._broken = surroundings.broken
         self._memory = surroundings.memory if settings.access.admin else None
+        self._codec = InferCodec(self._memory)
         self._gate = Gate(settings.access, settings.host)
         self._limits = settings.limits
         self._loop = asyncio.get_running_loop()
+        self._loops_own = threading.get_ident()
         self._on_done = self._done_elsewhere
         administration = Administration(repository, self._memory)
         self._handlers: dict[str, Handler] = {
@@ -191,9 +194,8 @@ class InferenceApplication:
         self._aside(exchange, lambda e: self._then_submit(e, self._read(e, found, served)))
 
     def _read(self, exchange: Exchange, found: Route, served: ServedModel) -> InferRequest:
-        reading = Reading(served.signature, served.takes_pictures, self._memory)
         body = Body(exchange.body, exchange.head.json_length)
-        return read_infer((found.name, found.version), body, reading, exchange.arrived_s)
+        return self._codec.read((found.name, found.version), body, served, exchange.arrived_s)
 
     def _then_submit(self, exchange: Exchange, request: InferRequest) -> Callable[[], None]:
         return lambda: self._submit(exchange, request)
@@ -204,8 +206,10 @@ class InferenceApplication:
         self._submits.submit(request, self._on_done)
 
     def _done_elsewhere(self, requests: Sequence[InferRequest]) -> None:
-        """On an instance thread, once per batch."""
-        if not self._loop.is_closed():
+        """Once per batch: on an instance thread, or on the loop's own where the batch was a brief one."""
+        if threading.get_ident() == self._loops_own:
+            self._deliver(requests)
+        elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, requests)
 
     def _deliver(self, requests: Sequence[InferRequest]) -> None:
@@ -230,7 +234,7 @@ class InferenceApplication:
     def _write(self, exchange: Exchange, request: InferRequest) -> Answer:
         if exchange.context is not None:
             return _predicted(request, exchange.context)
-        return write_infer(request, self._memory)
+        return self._codec.write(request)
 
     def _predict(self, exchange: Exchange, found: Route) -> None:
         served = self._repository.lookup(found.name)
