@@ -66,6 +66,7 @@ def test_the_better_one_is_kept_and_both_are_closed(openable, monkeypatch):
     found = regimes(openable, Batching(), FEED, BatcherSettings())
     assert found.session.parallelism == 4
     assert found.alone is openable.session
+    assert found.plan == "4 calls × 1 thread; 1 call × 4 threads for a lone one"
     expected = openable.session.run(FEED)["scores"]
     np.testing.assert_allclose(found.session.run(FEED)["scores"], expected, rtol=1e-5, atol=1e-6)
     found.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -46,6 +48,7 @@ class DecodePool:
             thread.join()
 
     def _work(self) -> None:
+        _unhurried()
         while True:
             self._ready.acquire()
             try:
@@ -56,3 +59,10 @@ class DecodePool:
                 continue
             task()
             del task
+
+
+def _unhurried() -> None:
+    """This thread, woken up, does not push an engine's thread off its core in the middle of a layer: the core's caches
+    would be filled twice.  Where the system knows no such threads, nothing happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -232,7 +232,7 @@ def _parts(asked: Serving, opened: _Opened, identity: Identity, guards: Guards) 
             **opened.parameters,
             "policy": settings.policy,
             "precision": opened.options.precision,
-            "lone_batches": "all cores" if chosen.alone is not None else "as the others",
+            "cores": chosen.plan,
         },
     )
 

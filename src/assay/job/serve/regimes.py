@@ -36,12 +36,14 @@ WORTH = 0.95
 
 @dataclass(frozen=True)
 class Regimes:
-    """``session`` for load; ``alone`` for lone batches, None: the same.  ``close`` closes both."""
+    """``session`` for load; ``alone`` for lone batches, None: the same.  ``close`` closes both.  ``plan`` says in words
+    how many calls run side by side with how many threads each."""
 
     session: Session
     alone: Session | None
     times: BatchTimes | None
     close: Callable[[], None]
+    plan: str
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,24 @@ def regimes(opened: Openable, batching: Batching, feed: Feed, settings: BatcherS
     wide, close = opened.session, opened.session.close
     options = narrow_options(opened, batching)
     if options is None:
-        return Regimes(wide, None, profiled(wide, feed, replace(settings, instances=wide.parallelism)), close)
+        times = profiled(wide, feed, replace(settings, instances=wide.parallelism))
+        return Regimes(wide, None, times, close, planned(opened.engine, opened.options, wide))
     wide_times = profiled(wide, feed, settings, PROFILE_S / 4)  # of the two, it matters less
     narrow = opened.again(options)
     times = profiled(narrow, feed, replace(settings, instances=narrow.parallelism), PROFILE_S / 2)
     sizes = profile_sizes(settings.max_batch, settings.buckets)
+    widely = planned(opened.engine, opened.options, wide)
     if times is None or wide_times is None or not _worth(wide_times, (times, narrow.parallelism), sizes, batching):
         narrow.close()
-        return Regimes(wide, None, wide_times, close)
+        return Regimes(wide, None, wide_times, close, widely)
 
     def close_both() -> None:
         narrow.close()
         wide.close()
 
-    return Regimes(narrow, wide, times, close_both)
+    return Regimes(
+        narrow, wide, times, close_both, f"{planned(opened.engine, options, narrow)}; {widely} for a lone one"
+    )
 
 
 def narrow_options(opened: Openable, batching: Batching) -> OpenOptions | None:
@@ -89,6 +95,21 @@ def narrow_options(opened: Openable, batching: Batching) -> OpenOptions | None:
     instances = min(cores, MOST_INSTANCES)
     together = getattr(found, "threads_shared", False)
     return replace(options, instances=instances, threads=cores if together else cores // instances)
+
+
+def planned(engine_name: str, options: OpenOptions, session: Session) -> str:
+    """Such as ``2 calls × 1 thread``; the threads are all cores' where none were asked for."""
+    calls = session.parallelism
+    if not options.device.startswith("cpu"):
+        return f"{_counted(calls, 'call')} on {options.device}"
+    threads = options.threads or max(1, int(cores_granted()))
+    if getattr(engine(engine_name), "threads_shared", False):
+        threads = max(1, threads // calls)
+    return f"{_counted(calls, 'call')} × {_counted(threads, 'thread')}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count != 1 else "")
 
 
 def _worth(wide: BatchTimes, narrow: tuple[BatchTimes, int], sizes: Sequence[int], batching: Batching) -> bool:

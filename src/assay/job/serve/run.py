@@ -103,9 +103,9 @@ class Serve:
                 self.repository.load(name)
             except ServeError as error:
                 raise error.__cause__ or error from None
-            self._event(
-                "loaded_in", {"model": name, "source": asked.source, "seconds": round(clock.now() - began_s, 3)}
-            )
+            about = {"model": name, "source": asked.source, "seconds": round(clock.now() - began_s, 3)}
+            about["cores"] = str(self.repository.lookup(name).parts.parameters.get("cores", ""))
+            self._event("loaded_in", about)
         if self.request.watch is not None:
             self.repository.refresh()
             self._watcher = Watcher(self.repository, self.request.watch_s)
