@@ -244,7 +244,7 @@ class _Metered:
 
     def __init__(self, session: Any) -> None:
         self._session, self.cpu_s = session, 0.0
-        self._request = session._workers[0]
+        self._request = session._workers[0].infer
         self.outside_s: list[float] = []
         self.signature, self.parallelism = session.signature, session.parallelism
 

@@ -240,3 +240,22 @@ def test_buckets_are_compiled_with_fixed_shapes(tmp_path: Path) -> None:
     fixed = OpenVinoEngine().build(artifact, BuildOptions(batch=4), tmp_path / "fixed")
     with pytest.raises(BadInput, match="batch size 4"):
         OpenVinoEngine().open(fixed, OpenOptions(buckets=(1, 4)))
+
+
+def test_arrays_that_come_again_are_read_again(tmp_path: Path) -> None:
+    """The request is told where an input lies only when that changes; what lies there is read at every call."""
+    built = ENGINE.build(models.mixed(tmp_path / "m.onnx"), BuildOptions(), tmp_path / "ir")
+    rng = np.random.default_rng(1)
+    contents = [rng.random((n, 3, 8, 8), dtype=np.float32) for n in (2, 2, 1, 2, 1, 3)]
+    with ENGINE.open(built, OpenOptions()) as session:
+        expected = [session.run({"x": np.array(x)})["y"] for x in contents]
+        place = np.empty((3, 3, 8, 8), np.float32)
+        for _ in range(3):
+            for x, y in zip(contents, expected, strict=True):
+                place[: len(x)] = x
+                np.testing.assert_array_equal(session.run({"x": place[: len(x)]})["y"], y)
+                # Freed at once, so that the allocator gives its memory to the next one, contiguous or copied.
+                np.testing.assert_array_equal(session.run({"x": np.array(x)})["y"], y)
+                turned = np.array(x).transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2)
+                assert not turned.flags.c_contiguous
+                np.testing.assert_array_equal(session.run({"x": turned})["y"], y)
