@@ -3,7 +3,9 @@
 The bare inference is the time inside ``Session.run`` of both sides, taken in the very run that is timed.
 Limits: 1.5× without the float64 truth, 8× with it; memory at most 2× the model plus one batch of activations::
 
-    python benchmarks/verify.py [MODEL] [SIZE] [SAMPLES]     # timm names; resnet50 224 32
+    python benchmarks/verify.py [MODEL] [SIZE] [SAMPLES] [--write]     # timm names; resnet50 224 32
+
+``--write`` puts the figures into docs/verify.md.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import marked
 import networks
 import numpy as np
 
@@ -31,6 +34,7 @@ from assay.measure.observe import Observed
 BATCHES = (1, 2, 8)
 LIMITS = {"without truth": 1.5, "with truth": 8.0, "memory": 2.0}
 _BATCH = 4
+DOCS = Path(__file__).parents[1] / "docs" / "verify.md"
 
 
 def make(name: str, size: int, folder: Path) -> tuple[object, Path]:
@@ -44,6 +48,14 @@ def make(name: str, size: int, folder: Path) -> tuple[object, Path]:
     module = timm.create_model(name, pretrained=False).eval()
     x = np.random.default_rng(0).normal(size=(2, 3, size, size)).astype(np.float32)
     return module, networks.export(module, x, folder / "model.onnx")
+
+
+SAID: list[str] = []
+
+
+def say(line: str) -> None:
+    SAID.append(line)
+    print(line)
 
 
 def time_ratio(module: object, path: Path, x: np.ndarray, truth: bool) -> float:
@@ -66,7 +78,7 @@ def time_ratio(module: object, path: Path, x: np.ndarray, truth: bool) -> float:
     assert bool(split and split.costs) == truth
     bare = sum(s.seconds for s in watched)
     label = "with truth" if truth else "without truth"
-    print(
+    say(
         f"{label:<14} {format_seconds(wall):>9} over {format_seconds(bare):>9} of bare inference: "
         f"{wall / bare:.2f}×  (limit {LIMITS[label]}×)"
     )
@@ -95,7 +107,7 @@ def memory_ratio(path: Path, size: int) -> float:
     model = path.stat().st_size
     allowed = model + busy.value
     used = busy.peak_rss_bytes - idle.peak_rss_bytes + model  # the idle child holds the model once
-    print(
+    say(
         f"memory         {format_bytes(used)} over {format_bytes(allowed)} of model ({format_bytes(model)}) and "
         f"activations of {_BATCH} rows: {used / allowed:.2f}×  (limit {LIMITS['memory']}×)"
     )
@@ -106,7 +118,7 @@ _HERE = "verify"
 _LIMITS = child.Limits(env={"PYTHONPATH": str(Path(__file__).parent)})
 
 
-def main(name: str, size: int, samples: int) -> int:
+def main(name: str, size: int, samples: int, write: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         module, path = make(name, size, Path(folder))
         x = np.random.default_rng(1).normal(size=(samples, 3, size, size)).astype(np.float32)
@@ -115,11 +127,14 @@ def main(name: str, size: int, samples: int) -> int:
             "with truth": time_ratio(module, path, x, truth=True),
             "memory": memory_ratio(path, size),
         }
+    if write:
+        marked.write(DOCS, "verify", ["```", f"{name} at {size}, {samples} samples", *SAID, "```"])
     missed = [k for k, v in ratios.items() if not (math.isfinite(v) and v <= LIMITS[k])]
     print(f"missed: {', '.join(missed)}" if missed else f"{name} at {size}, {samples} samples: every limit met")
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    sys.exit(main(given[0] if given else "resnet50", *(int(a) for a in (given[1:] + ["224", "32"][len(given[1:]) :]))))
+    given = [a for a in sys.argv[1:] if a != "--write"]
+    size, samples = (int(a) for a in (given[1:] + ["224", "32"][len(given[1:]) :]))
+    sys.exit(main(given[0] if given else "resnet50", size, samples, "--write" in sys.argv))

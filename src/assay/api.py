@@ -29,7 +29,11 @@ from assay.sources import SourceOptions, from_module, resolve_model
 
 @dataclass(frozen=True)
 class Best:
-    """The chosen configuration with its published figures (measured afresh after the choice)."""
+    """The chosen configuration with its published figures (measured afresh after the choice).
+
+    ``throughput`` is in samples/s with every stream busy, the latencies are in seconds for one caller and
+    batch ``batch``; each is None where it was not measured, and its ``value`` None where it is withheld.
+    """
 
     candidate: str
     label: str
@@ -43,7 +47,11 @@ class Best:
 
 @dataclass(frozen=True)
 class Run:
-    """What ``assay.run`` gives back; ``best`` is None when no candidate passed."""
+    """What ``assay.run`` gives back; ``best`` is None when no candidate passed.
+
+    ``missing`` names what was asked for and is not available here, ``bundle`` is a folder for ``assay.open``,
+    ``assay check`` and ``assay serve``, None when nothing was chosen.
+    """
 
     folder: Path
     verdict: Verdict
@@ -184,7 +192,9 @@ def open(target: str | Path, *, precision: str = "fp32", device: str = "cpu", tr
 def export_onnx(module: Any, path: str | Path, *, example: Any, **options: Any) -> Exported:
     """Export a module to ONNX; checked, simplified and compared with PyTorch.
 
-    ``options`` are the fields of ExportOptions (exporter, opset, batch, input_names, …).
+    ``example`` is an array or tensor whose first axis is the batch, a tuple of them in the order of
+    ``forward``, or a dict by name.  ``options`` are the fields of ExportOptions (exporter, opset, batch,
+    input_names, …).  Raises BadInput, and ExportFailed when the exporter or a check after it fails.
     """
     with _scratch() as folder:
         model = from_module(module, type(module).__name__, example, SourceOptions(out_dir=folder))
@@ -202,6 +212,7 @@ def throughput(
 
     ``clients`` requests are outstanding at any time until ``total`` samples are done.  ``settings``:
     see ``job/bench/many.py`` (engine, precision, device, threads, data, request_batch, max_batch, delay …).
+    Rates are samples/s, latencies seconds.  Raises BadInput, NotAvailable or EngineFailed.
     """
     return measured_throughput(models, clients=clients, total=total, **settings)
 

@@ -18,11 +18,13 @@ from onnx import helper, numpy_helper
 from assay.core.engine import OpenOptions
 from assay.diagnose.operators import GraphRecorder, Suspect, blame
 from assay.export.arithmetic import ModuleArithmetic
+from assay.graph.external_data import onnx_artifact
 from assay.graph.extract import Parts, flat
 from assay.graph.signature import read_signature
+from assay.job.arithmetic import quantised_of
 from assay.job.compare_two import compare_with_truth
 from assay.job.diagnose.stages import How, open_onnx, opener
-from assay.job.opening import engine
+from assay.job.opening import engine, make_candidate
 from assay.judge.classes import ACCEPTED, WITHIN_COST, WRONG, classify
 from assay.judge.tolerance import tolerance
 from assay.measure.observe import Observed
@@ -72,9 +74,10 @@ class Healthy:
         with (
             engine("torch").open_module(self.module, self.signature, OpenOptions()) as first,
             open_onnx(path, How(name, precision, None)) as second,
+            quantised_of(make_candidate(onnx_artifact(path), name, OpenOptions(precision=precision), "cpu")) as own,
         ):
             feeds = {4: [{"x": self.x[:4]}, {"x": self.x[4:]}]}
-            result, split = compare_with_truth((first, wrap(second)), feeds, (self.exact, None), precision)
+            result, split = compare_with_truth((first, wrap(second)), feeds, (self.exact, None), precision, own)
         return classify(result, tolerance(precision, 20), split)
 
     def damaged(self, change):
@@ -351,11 +354,16 @@ def test_int8_healthy_and_sabotaged(tmp_path, name):
         assert bad.name == WRONG or fault is not swapped_weight, f"{fault.__name__}: {bad.reason.text}"
 
 
-def test_nncf_files_are_accepted_and_sabotaged_ones_wrong_or_below_the_printed_limit(net):
-    """NNCF averages the calibration samples' extremes and cuts off what lies outside: that is format cost too."""
+@pytest.fixture(scope="session")
+def nncf_file(net):
     pytest.importorskip("nncf")
-    good = net.judged(false_alarms.quantised(net.path, net.name), "onnxruntime", "int8")
+    return false_alarms.quantised(net.path, net.name)
+
+
+def test_nncf_files_are_accepted_and_sabotaged_ones_wrong_or_below_the_printed_limit(net, nncf_file):
+    good = net.judged(nncf_file, "onnxruntime", "int8")
     assert good.name == WITHIN_COST, good.reason.text
+    assert good.detectable < 0.25
     told = 0
     for fault in (swapped_weight, dropped_bias):
         path, _ = net.damaged(fault)
@@ -367,6 +375,60 @@ def test_nncf_files_are_accepted_and_sabotaged_ones_wrong_or_below_the_printed_l
         if bad.accepted:
             assert alone < good.detectable, f"{fault.__name__}: {bad.reason.text}"
     assert told
+
+
+def activation_scales(model):
+    """Names of the scales of activations, the first quantiser's first."""
+    return list(dict.fromkeys(n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear"))
+
+
+def saturated_layer(model):
+    """The second activation's range eight times too small."""
+    tensor = next(t for t in model.graph.initializer if t.name == activation_scales(model)[1])
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / np.float32(8), tensor.name))
+
+
+def doubled_scale(model):
+    """The second layer's stored weights come out twice as large."""
+    stored = {n.input[0]: n.input[1] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    weights = [t.name for t in model.graph.initializer if t.name in stored and len(t.dims) > 1]
+    tensor = next(t for t in model.graph.initializer if t.name == stored[weights[1]])
+    put(tensor, numpy_helper.to_array(tensor) * np.float32(2))
+
+
+def doubled_result(model):
+    """What the first activation is read back with, twice as large as what it was quantised with."""
+    node = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0].startswith("q_output_x"))
+    scale = numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == node.input[1]))
+    model.graph.initializer.append(numpy_helper.from_array(scale * np.float32(2), "doubled"))
+    node.input[1] = "doubled"
+
+
+@pytest.mark.parametrize("fault", [saturated_layer, doubled_scale, doubled_result], ids=lambda f: f.__name__)
+def test_a_sabotaged_int8_file_is_caught_or_lies_below_the_printed_limit(net, nncf_file, fault):
+    model = onnx.load(nncf_file)
+    fault(model)
+    path = net.folder / f"{fault.__name__}.int8.onnx"
+    onnx.save(model, path)
+    judged = net.judged(path, "onnxruntime", "int8")
+    engine_share = max(s.share for s in judged.shares if s.part == "engine")
+    assert engine_share < 1, "the engine did what the file says"
+    if judged.accepted:
+        assert max(s.error for s in judged.shares if s.part == "file") < judged.detectable
+        assert net.name != "cnn", "nothing there takes it back"
+    if fault is saturated_layer and not judged.accepted:
+        assert "cuts off" in judged.reason.text, judged.reason.text
+
+
+def test_an_int8_engine_that_strays_from_its_file_is_told_from_a_file_that_strays(net, nncf_file):
+    class Astray(Observed):
+        def run(self, feed, out=None, spans=None):
+            return {n: np.asarray(a * np.float32(1.1)) for n, a in super().run(feed).items()}
+
+    judged = net.judged(nncf_file, "onnxruntime", "int8", wrap=lambda s: Astray(s, lambda f, o: None))
+    assert not judged.accepted
+    assert "the engine's result" in judged.reason.text
+    assert max(s.share for s in judged.shares if s.part == "file") < 1
 
 
 def test_no_false_alarm_over_seeds_and_architectures():

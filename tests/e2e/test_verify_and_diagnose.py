@@ -454,3 +454,54 @@ def test_inspect_says_who_takes_what_and_where_it_comes_from(place, capsys):
     assert re.search(r"engine +tensorrt \(.*not run\)", out)
     assert re.search(r"ATen +aten\.conv2d\.default -> Conv  \(one-to-one, 2 calls\)", out)
     assert "one-to-many" in out
+
+
+def reduced(folder):
+    """A mean over the middle axis, a factor per channel, a quantiser: OpenVINO 2026.4 takes the three for one operator
+    and gives other numbers."""
+    rng = np.random.default_rng(0)
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], name="mean", keepdims=0),
+        helper.make_node("Mul", ["mean", "factors"], ["scaled"], name="scale"),
+        helper.make_node("QuantizeLinear", ["scaled", "s", "z"], ["q"], name="quantise"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="dequantise"),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], name="weight", axis=0),
+        helper.make_node("Gemm", ["d", "wd"], ["y"], name="head", transB=1),
+    ]
+    tensors = {
+        "axes": np.array([1]),
+        "factors": rng.uniform(0.5, 1.5, (1, 24)).astype(np.float32),
+        "s": np.float32(0.006),
+        "z": np.int8(-5),
+        "w": rng.integers(-127, 127, (10, 24)).astype(np.int8),
+        "ws": rng.uniform(0.001, 0.003, 10).astype(np.float32),
+        "wz": np.zeros(10, np.int8),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "reduced",
+        [helper.make_tensor_value_info("x", 1, ["n", 16, 24])],
+        [helper.make_tensor_value_info("y", 1, ["n", 10])],
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in tensors.items()],
+    )
+    path = folder / "reduced.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    return path
+
+
+def test_an_engine_that_miscomputes_a_quantised_file_is_named_and_mended(tmp_path, capsys):
+    path = reduced(tmp_path)
+    pair = (str(path), str(path), "--engine", "openvino", "--precision", "int8")
+    if run_cli(["verify", *pair, "--quiet"]) == 0:
+        pytest.skip("this OpenVINO computes it as the file says")
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert run_cli(["diagnose", *pair, "--fix", "--out", str(out), "--json", str(tmp_path / "found.json")]) == 1
+    found = json.loads((tmp_path / "found.json").read_text())["records"][0]["details"]
+    assert found["guilty_stage"] == "openvino int8"
+    assert "mean" in {n["name"] for g in found["guilty"] for n in g["nodes"]}
+    assert found["fix"]["works"], found["fix"]
+    assert "quantisers written out" in found["fix"]["what"]
+    mended = (str(path), str(out / "fixed.onnx"), "--engine", "openvino", "--precision", "fp32")
+    assert run_cli(["verify", *mended, "--rtol", "1e-3", "--atol", "1e-3", "--quiet"]) == 0

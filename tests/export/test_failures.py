@@ -39,6 +39,13 @@ class Baked(nn.Module):
         return x / int(x.shape[0])
 
 
+class Times(nn.Module):
+    """A traced file has the example's factor in it, and no input of that name."""
+
+    def forward(self, x: Tensor, factor: Tensor) -> Tensor:
+        return x * float(factor.item())
+
+
 class Branches(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -83,6 +90,11 @@ def test_a_specialised_batch_is_an_error_that_says_so(export, tmp_path: Path) ->
     assert "'batch' is not free" in str(error) and "batch=1" in str(error)
     assert "--batch N" in str(error.remedy)
     assert export(Frozen(), "x:1x2x4", batch=2, **TS).signature.static_batch == 2
+
+
+def test_an_input_written_into_the_file_is_named(export, tmp_path: Path) -> None:
+    error = refused(export, Specialised, Times(), "x:1x4", "factor:[]", folder=tmp_path, **TS)
+    assert "'factor' is not in the exported file" in str(error) and "'output' differs" in str(error)
 
 
 def test_a_specialised_value_is_found_by_its_numbers(export, tmp_path: Path) -> None:

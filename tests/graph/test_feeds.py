@@ -62,3 +62,8 @@ def test_what_cannot_be_drawn(specs, arguments, error: str) -> None:
 def test_a_range_for_no_input() -> None:
     with pytest.raises(UnknownName, match="tokns"):
         draw_feed([TOKENS], 1, 0, {"tokns": (0, 1)})
+
+
+def test_a_scalar_stays_without_dims() -> None:
+    drawn = draw_feed([TensorSpec("scale", "float32", (), None)], 2, 0, {"scale": (1.5, 4.0)})["scale"]
+    assert drawn.shape == () and 1.5 <= drawn <= 4

@@ -201,6 +201,26 @@ def test_where_two_masks_differ_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "masks" / "p.png").is_file()
 
 
+def test_a_mask_over_a_volume_against_torchscript(tmp_path: Path) -> None:
+    """Which has no shape of its own: it takes the candidate's."""
+    import torch
+
+    kernel = np.ones((1, 1, 1, 1, 1), np.float32)
+    ends = (value("x", "n", 1, 4, 6, 5), value("y", "n", 1, 4, 6, 5))
+    model = save(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], ends, {"w": kernel})
+    module = torch.nn.Conv3d(1, 1, 1, bias=False)
+    torch.nn.init.ones_(module.weight)
+    torch.jit.script(module.eval()).save(str(tmp_path / "m.pt"))
+    volume = np.where(np.arange(120).reshape(4, 6, 5) < 90, -1.0, np.arange(120).reshape(4, 6, 5)).astype(np.float32)
+    np.save(tmp_path / "v.npy", volume)
+    asked = Prediction(model, (tmp_path / "v.npy",), out=tmp_path / "v.png", against=str(tmp_path / "m.pt"))
+    (made,) = predict_one(asked, source(tmp_path), Silent())
+    assert made.differing == 0 and made.shares == {0: 0.75, 1: 0.25}
+    picture = np.asarray(Image.open(tmp_path / "v.png"))
+    assert picture.shape == (6, 5, 3)
+    assert picture[0, 0].tolist() != picture[-1, -1].tolist()  # grey levels of the slice below the mask
+
+
 def test_predict_refuses(linear: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no file"):
         predict_one(Prediction(linear, (tmp_path / "none.png",)), source(tmp_path), Silent())

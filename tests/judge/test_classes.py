@@ -31,6 +31,7 @@ class Split:
     candidate: dict
     costs: dict
     missing: str | None = None
+    quantised: object = None
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,49 @@ def test_without_a_cost_the_bound_stands_in_and_says_so():
     assert judged.name == SUSPICIOUS
     assert "no exact run" in judged.reason.text
     assert judged.detectable == limit.max_relative_rms
+
+
+@dataclass(frozen=True)
+class PartCost:
+    rounding: float
+    rounding_row: float
+    cutting: float = 0.0
+    cutting_row: float = 0.0
+
+
+@dataclass(frozen=True)
+class Quantised:
+    engine: dict
+    engine_costs: dict
+    file: dict
+    file_costs: dict
+    narrow: tuple = ()
+
+
+def judged_parts(engine_error, file_error, narrow=(), cutting=0.0):
+    engine, file = (compare({"y": ROWS}, {"y": ROWS + NOISE * e}) for e in (engine_error, file_error))
+    found = Quantised(
+        {4: engine}, {"y": PartCost(1e-3, 2e-3)}, file, {"y": PartCost(1e-2, 2e-2, cutting, 2 * cutting)}, narrow
+    )
+    split = Split("int8", {4: file}, {}, quantised=found)
+    return classify(Result({4: file}), tolerance("int8", 10), split)
+
+
+def test_a_quantised_file_and_its_engine_have_limits_of_their_own():
+    healthy = judged_parts(2e-3, 2e-2)
+    assert healthy.name == WITHIN_COST, healthy.reason.text
+    assert {s.part for s in healthy.shares} == {"engine", "file"}
+    assert healthy.detectable == pytest.approx(max(s.due for s in healthy.shares))
+    astray = judged_parts(2e-2, 2e-2)
+    assert astray.name == WRONG
+    assert "the engine's result" in astray.reason.text
+    rounded = judged_parts(1e-3, 0.2)
+    assert rounded.name == WRONG
+    assert "the quantised file lies 0.19" in rounded.reason.text
+
+
+def test_what_healthy_ranges_cut_off_is_due_and_a_narrow_quantiser_is_named():
+    assert judged_parts(1e-3, 0.1, cutting=0.1).name == WITHIN_COST
+    bad = judged_parts(1e-3, 0.1, narrow=("conv1 holds 1/8 of what these samples reach and cuts off 60.0%",))
+    assert not bad.accepted
+    assert "conv1 holds 1/8" in bad.reason.text

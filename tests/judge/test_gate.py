@@ -306,3 +306,10 @@ def test_a_candidate_that_disagrees_with_itself_fails_though_its_accuracy_is_fin
     assert [(r.state, r.record) for r in failed] == ([("failed", record.id)] if state == "failed" else [])
     listed = [t for t in found.not_checked if "concurrent" in t]
     assert bool(listed) == (state == "not_shown")
+
+
+def test_a_reference_alone_passes_only_where_the_policy_accepts_it(one):
+    record = one.verify(details={"class": "reference"})
+    assert reason(gate(one, [record]), "numeric").state == "not_shown"
+    accepted = gate(one, [record], "[numeric]\naccept_reference = true")
+    assert reason(accepted, "numeric").state == "passed"

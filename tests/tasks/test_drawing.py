@@ -68,3 +68,12 @@ def test_every_chinese_name_belongs_to_one_class_of_imagenet() -> None:
     assert len(CHINESE) > 400
     for name in CHINESE:
         assert sum(first.lower() == name.lower() for first in firsts) == 1, name
+
+
+def test_numbers_become_grey_levels() -> None:
+    plane = np.linspace(-3.0, 5.0, 400).reshape(20, 20)
+    made = drawing.grey(plane)
+    assert made.shape == (20, 20, 3) and made.dtype == np.uint8
+    assert made[0, 0].tolist() == [0, 0, 0] and made[-1, -1].tolist() == [255, 255, 255]
+    assert (np.diff(made[..., 0].ravel().astype(int)) >= 0).all()
+    assert (drawing.grey(np.ones((2, 2))) == 0).all()

@@ -45,6 +45,9 @@ from assay.core.errors import BadInput
 @click.option(
     "--limit", type=float, metavar="X", help="What --precision may add (relative rms), in place of its own cost."
 )
+@click.option(
+    "--run", "run_folder", type=click.Path(path_type=Path), metavar="RUN", help="Keep the findings with this run, too."
+)
 @click.option("--mapping", is_flag=True, help="Also print which ATen operators became which ONNX operators.")
 @model_options
 @common
@@ -53,6 +56,7 @@ def command(**values: Any) -> int:
     output = output_of("diagnose", values)
     from assay.cli.progress import progress_for
     from assay.job.compare_two import Pair
+    from assay.job.diagnose.into_run import append_to_run, check_run
     from assay.job.diagnose.two import Asked, diagnose_two
 
     precision = one_precision(values["precision"], "diagnose")
@@ -75,9 +79,14 @@ def command(**values: Any) -> int:
         raise BadInput(f"a limit is a positive number, not {values['limit']:g}", remedy="--limit 1e-3")
     if values["fix"] and values["out"] is None:
         raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
+    if values["run_folder"] is not None:
+        check_run(values["run_folder"])
     asked = Asked(pair, values["out"], words(values["passes"]), values["fix"], values["limit"], arguments.export())
     found = diagnose_two(asked, arguments.source(Path()), progress_for(output))
     _show(output, found, values["mapping"])
+    if values["run_folder"] is not None:
+        append_to_run(values["run_folder"], found.record)
+        output.say(f"kept in {values['run_folder']}")
     output.result(records=[found.record], verdict=found.verdict)
     return found.verdict.exit_code
 

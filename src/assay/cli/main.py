@@ -36,55 +36,45 @@ VERBS: dict[str, str] = {
     "doctor": "assay.cli.doctor:command",
     "engines": "assay.cli.engines:command",
     "models": "assay.cli.models:command",
+    "completion": "assay.cli.completion:command",
 }
 
 SUMMARIES: dict[str, str] = {
-    "run": "the main job: export, build, prove, measure, choose, judge, report and pack",
+    "run": "export, build, prove, measure, choose, judge, report, pack",
     "export": "a PyTorch model to ONNX, checked and compared",
-    "inspect": "what is in a model file: signature, operators, parameters, MACs",
-    "quantize": "a lower precision, calibrated and controlled on real samples",
     "build": "an engine file from an ONNX file",
+    "quantize": "a lower precision, calibrated and controlled on real samples",
+    "inspect": "what is in a model file: signature, operators, MACs",
     "verify": "is CANDIDATE the same model as REF?  Output by output",
-    "diagnose": "CANDIDATE differs from REF: which stage, operator and line is to blame?",
-    "prepare": "data as the .bin + info + label set that vendor tools read",
-    "predict": "one or many inputs: classes, an enlarged picture, or a mask",
+    "diagnose": "which stage, operator and line makes CANDIDATE differ?",
     "evaluate": "accuracy on a dataset, every prediction kept",
-    "bench": "latency and throughput: one caller, offline, clients, or arrivals",
-    "tune": "the fastest configuration that holds its limits, searched within a budget",
-    "import": "other tools' logs into Records, with what contradicts what",
+    "predict": "a few inputs: classes, an enlarged picture, or a mask",
+    "prepare": "data as the .bin + info + label set of vendor tools",
+    "bench": "latency and throughput: one caller, offline, clients, arrivals",
+    "tune": "the fastest configuration within limits and a budget",
+    "import": "other tools' logs into Records, and what contradicts what",
+    "compare": "runs, machines or logs side by side; unlike is refused",
     "gate": "judge a run by a policy; the exit code says it",
-    "compare": "runs, machines or imported logs side by side; refuses unlike conditions unless told",
-    "report": "write a run's report again",
+    "report": "write a run's report again: HTML, Markdown, CSV",
     "runs": "past runs: listed, filtered, and what changed between two",
-    "pack": "copy a run's bundle to where it is wanted",
-    "check": "recompute a bundle's digests and re-run its golden outputs",
-    "replay": "a frozen bundle's evidence taken again, after an upgrade",
-    "serve": "models behind REST and gRPC: Open Inference Protocol v2, dynamic batching",
-    "doctor": "what works here, what is missing, and the command that installs it",
+    "pack": "a run's bundle copied to where it is wanted, or for Triton",
+    "check": "a bundle's digests, and its golden outputs run here",
+    "replay": "a bundle's evidence taken again, after an upgrade",
+    "serve": "REST and gRPC: Open Inference Protocol v2, dynamic batching",
+    "doctor": "what works here, what is missing, and how to install it",
     "engines": "the engines and what each can do on this machine",
     "models": "model names that can be typed",
+    "completion": "Tab completes verbs and options in bash, zsh and fish",
 }
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("The whole job", ("run",)),
-    (
-        "Its steps",
-        (
-            "export",
-            "inspect",
-            "quantize",
-            "build",
-            "verify",
-            "diagnose",
-            "prepare",
-            "predict",
-            "evaluate",
-            "bench",
-            "tune",
-        ),
-    ),
-    ("Its results", ("import", "gate", "compare", "report", "runs", "pack", "check", "replay", "serve")),
-    ("This machine", ("doctor", "engines", "models")),
+    ("Start here: the whole job, in one run folder", ("run",)),
+    ("Make a model file", ("export", "build", "quantize", "inspect")),
+    ("Prove that it is still the same model", ("verify", "diagnose", "evaluate", "predict", "prepare")),
+    ("Make it fast", ("bench", "tune")),
+    ("Compare and judge", ("compare", "gate", "import", "report", "runs")),
+    ("Ship it", ("pack", "check", "serve", "replay")),
+    ("This machine", ("doctor", "engines", "models", "completion")),
 )
 
 
@@ -114,15 +104,17 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(len(name) for name in SUMMARIES)
         for title, names in GROUPS:
             with formatter.section(title):
-                formatter.write_dl([(name, SUMMARIES[name]) for name in names])
+                formatter.write_dl([(name.ljust(widest), SUMMARIES[name]) for name in names])
 
 
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 passed, 1 a limit was missed, 2 bad input, 3 not available here, 4 failure, 130 interrupted.",
+    epilog="assay VERB --help says what VERB takes; every verb takes --json.  "
+    "Exit codes: 0 passed, 1 a limit was missed, 2 bad input, 3 not available here, 4 failure, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="assay")
 def root() -> None:

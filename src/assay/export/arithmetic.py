@@ -36,7 +36,7 @@ class ModuleArithmetic:
         """All outputs in float64 (integer outputs as they are).  Raises EngineFailed where the module cannot."""
         try:
             if self._double is None:
-                self._double = _evaluated(self._module).double()
+                self._double = _doubled(_evaluated(self._module))
             return self._call(self._double, feed, double=True)
         except Exception as error:  # some modules hold float32 constants or buffers of their own
             raise EngineFailed(f"the module does not run in float64: {_gist(error)}") from error
@@ -78,6 +78,12 @@ def _evaluated(module: Any) -> Any:
         except NotImplementedError:
             return module  # an exported program has its mode fixed in the graph
     return module
+
+
+def _doubled(module: Any) -> Any:
+    with warnings.catch_warnings():  # of a copied TorchScript module, torch warns about its own look at .grad
+        warnings.filterwarnings("ignore", "The .grad attribute", UserWarning)
+        return module.double()
 
 
 def _gist(error: Exception) -> str:

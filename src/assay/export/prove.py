@@ -181,7 +181,13 @@ def prove(
         except Exception as error:
             said = " ".join(str(error).split())[:400]
             raise _failure(trial, f"the exported file cannot be run: {type(error).__name__}: {said}") from error
-        errors[index] = _compare(trial, found, totals, reference, notes)
+        try:
+            errors[index] = _compare(trial, found, totals, reference, notes)
+        except ExportFailed as error:
+            if not (dropped := sorted(set(trial.feed) - present)):
+                raise
+            said = f"input {dropped[0]!r} is not in the exported file, its example's value was written into it"
+            raise Specialised(f"{said}: {error.message}", remedy="try the other exporter") from error
     proofs = []
     for dim in dict.fromkeys(t.dim for t in trials if t.dim is not None):
         rows = [(t.sizes[dim], errors[i]) for i, t in enumerate(trials) if t.dim == dim or i == 0]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from assay.export.request import ExportRequest, free_axes
+from assay.export.symbolic_calls import recorded
+from assay.graph.mapping import append_mapping
 
 
 def export(request: ExportRequest, path: Path) -> None:
@@ -19,7 +21,7 @@ def export(request: ExportRequest, path: Path) -> None:
         for name, axis in zip(request.output_names, request.output_axes, strict=True):
             if axis is not None:
                 axes[name] = {axis: batch}
-    with torch.no_grad(), _registered(request):
+    with torch.no_grad(), _registered(request), recorded() as calls:
         torch.onnx.export(
             request.module,
             request.example,
@@ -31,6 +33,7 @@ def export(request: ExportRequest, path: Path) -> None:
             opset_version=request.opset,
             do_constant_folding=request.constant_folding,
         )
+    append_mapping(path, calls.mapping())
 
 
 @contextlib.contextmanager

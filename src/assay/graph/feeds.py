@@ -66,7 +66,7 @@ def _draw(spec: TensorSpec, shape: tuple[int, ...], seed: int, span: tuple[float
         return rng.integers(0, 2, shape).astype(np.bool_)
     if is_float(spec.dtype):
         values = rng.standard_normal(shape) if span is None else rng.uniform(*span, shape)
-        return np.ascontiguousarray(values.astype(dtype))
+        return np.asarray(values.astype(dtype), order="C")  # ascontiguousarray would give a scalar a dim
     low, high = (int(v) for v in span or DEFAULT_INTEGERS)
     info = np.iinfo(dtype)
     if span is not None and (low, high) != tuple(span):

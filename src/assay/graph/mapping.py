@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.graph.provenance import node_provenance
@@ -50,7 +51,7 @@ Refusal = Callable[[str], str | None]
 
 
 def aten_mapping(model: onnx.ModelProto, engines: dict[str, Refusal] | None = None) -> tuple[Mapped, ...]:
-    """The table for an export by torch's dynamo exporter, in order of appearance; empty without its metadata.
+    """The table for an export by torch's exporters, in order of appearance; empty without what they say of it.
 
     Different decompositions of one operator (another dtype, other arguments) are rows of their own.  A file
     whose nodes lost their metadata to a pass still says what ``remember`` wrote into it before.
@@ -62,9 +63,27 @@ def aten_mapping(model: onnx.ModelProto, engines: dict[str, Refusal] | None = No
 
 def remember(model: onnx.ModelProto) -> None:
     """Write the table into the file itself, before a pass merges nodes and drops what they say."""
-    rows = [[row.aten, list(row.onnx), row.calls] for row in aten_mapping(model)]
+    rows = aten_mapping(model)
     if rows and not any(p.key == _KEY for p in model.metadata_props):
-        model.metadata_props.add(key=_KEY, value=json.dumps(rows))
+        model.metadata_props.add(key=_KEY, value=_noted(rows))
+
+
+def append_mapping(path: Path, rows: Sequence[Mapped]) -> None:
+    """Write the table into the ONNX file at ``path``, whose nodes say nothing of where they come from.
+
+    Two protobuf messages one after the other are read as one, so the file itself need not be read.
+    """
+    import onnx
+
+    if rows:
+        note = onnx.ModelProto()
+        note.metadata_props.add(key=_KEY, value=_noted(rows))
+        with path.open("ab") as file:
+            file.write(note.SerializeToString())
+
+
+def _noted(rows: Sequence[Mapped]) -> str:
+    return json.dumps([[row.aten, list(row.onnx), row.calls] for row in rows])
 
 
 def _read(text: str) -> tuple[Mapped, ...]:

@@ -16,10 +16,10 @@ from assay.core.record import Record
 from assay.core.tensors import Feed, Signature
 from assay.core.verdict import Reason, Verdict, combine
 from assay.export.options import ExportOptions
-from assay.job.arithmetic import COST_ROWS, arithmetic_of
+from assay.job.arithmetic import COST_ROWS, arithmetic_of, quantised_of
 from assay.job.context import Data, batched
 from assay.job.dataset import open_data
-from assay.job.opening import open_candidate
+from assay.job.opening import open_candidate, precision_of
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
@@ -27,6 +27,7 @@ from assay.judge.classes import Judged, classify
 from assay.judge.tolerance import Tolerance, asked_for, tolerance
 from assay.measure.environment import environment
 from assay.measure.numerics import NumericResult, compare_sessions
+from assay.measure.quantised import QuantisedRuns, QuantisedTally
 from assay.measure.selfcheck import SelfCheck, self_check
 from assay.measure.truth import Arithmetic, Split, Tally, Truth
 from assay.sources import SourceOptions, is_complete
@@ -103,16 +104,24 @@ def opened_pair(pair: Pair, source: SourceOptions, progress: Progress) -> Iterat
             return found
 
         if _is_code(pair.candidate) and not _is_code(pair.reference):  # names are the file's to give
-            reference = opened(Wanted(pair.reference), "r")
+            reference = opened(_as_written(pair.reference), "r")
             theirs = _free_batch(reference.signature)
             names = ExportOptions(input_names=theirs.input_names, output_names=theirs.output_names)
             candidate = opened(replace(wanted, export=names), "c", theirs)
         else:
             candidate = opened(wanted, "c")
             naming = None if candidate.candidate.artifact.module else _free_batch(candidate.signature)
-            reference = opened(Wanted(pair.reference), "r", naming)
+            reference = opened(_as_written(pair.reference), "r", naming)
         _same_names(reference, candidate)
         yield reference, candidate
+
+
+def _as_written(spec: str) -> Wanted:
+    """A reference is run in fp32, a quantised (or half precision) ONNX file as it is written."""
+    path = Path(spec)
+    if path.suffix == ".onnx" and path.is_file():
+        return Wanted(spec, options=OpenOptions(precision=precision_of(path)))
+    return Wanted(spec)
 
 
 def _is_code(spec: str) -> bool:
@@ -186,12 +195,15 @@ def _run(
         arithmetic, why = None, "the float64 run was left out"
         if pair.truth and allowed.max_relative_rms is not None:
             arithmetic, why = stack.enter_context(arithmetic_of(reference.artifact, signature))  # type: ignore[assignment]
+        own = None
+        if pair.truth and allowed.max_relative_rms is not None:
+            own = stack.enter_context(quantised_of(candidate, [sides[1].model.artifact]))
         first = stack.enter_context(open_candidate(reference))
         second = stack.enter_context(open_candidate(candidate))
         attestation = second.attest()
         # A file opened as it is was asked for in no particular precision beyond the default.
         warnings = attestation.check(None, pair.precision)
-        result, split = compare_with_truth((first, second), feeds, (arithmetic, why), pair.precision)
+        result, split = compare_with_truth((first, second), feeds, (arithmetic, why), pair.precision, own)
         judged = classify(result, allowed, split)
         checks = None
         if pair.self_consistency and not result.failures:
@@ -206,22 +218,33 @@ def compare_with_truth(
     feeds: Mapping[int, Sequence[Feed]],
     exact: tuple[Arithmetic | None, str | None],
     precision: str,
+    quantised: QuantisedRuns | None = None,
 ) -> tuple[NumericResult, Split | None]:
-    """The comparison, and, where the reference can be run exactly, the errors of both against that truth."""
+    """The comparison, and, where the reference can be run exactly, the errors of both against that truth.
+
+    With ``quantised``, the candidate's file as its own scales say, the error of the file and that of the engine are
+    told apart.
+    """
     (first, second), (arithmetic, why) = sessions, exact
-    tally = Tally(Truth(arithmetic.exact, first.signature) if arithmetic else None, why)
-    result = compare_sessions(tally.reference(first), tally.candidate(second), feeds)
+    truth = Truth(arithmetic.exact, first.signature) if arithmetic else None
+    tally = Tally(truth, why)
+    own = QuantisedTally(quantised, first.signature, truth) if quantised else None
+    result = compare_sessions(tally.reference(first), tally.candidate(own.candidate(second) if own else second), feeds)
+    if own is not None and not result.failures:
+        found = own.evidence(_cost_feeds(feeds, first, 4 * COST_ROWS))
+        if found is not None:
+            return result, tally.errors(precision, _cost_feeds(feeds, first), found)
     if arithmetic is None or result.failures:
         return result, Split(precision, missing=why or "the comparison failed")
     return result, tally.split(arithmetic, precision, _cost_feeds(feeds, first))
 
 
-def _cost_feeds(feeds: Mapping[int, Sequence[Feed]], reference: Session) -> list[Feed]:
-    """As few calls as give ``COST_ROWS`` rows: of the largest batch size up to that, or the reference's only one."""
+def _cost_feeds(feeds: Mapping[int, Sequence[Feed]], reference: Session, rows: int = COST_ROWS) -> list[Feed]:
+    """As few calls as give so many rows: of the largest batch size up to ``COST_ROWS``, or the reference's only one."""
     static = reference.signature.static_batch
     sizes = [b for b in feeds if b <= COST_ROWS] or [min(feeds)]
     size = static if static is not None and static in feeds else max(sizes)
-    return list(feeds[size][: max(1, COST_ROWS // size)])
+    return list(feeds[size][: max(1, rows // size)])
 
 
 def self_check_feed(feeds: Mapping[int, Sequence[Feed]], session: Session) -> Feed:
@@ -277,7 +300,7 @@ def verify_details(result: NumericResult, judged: Judged, allowed: Tolerance, sp
     return {
         **judged.to_json(),
         "tolerance": allowed.to_json(),
-        "split": split.to_json() if split is not None and split.costs else None,
+        "split": split.to_json() if split is not None and (split.costs or split.quantised) else None,
         "outputs": result.to_json(),
         "failures": list(result.failures),
         "not_checked": list(result.not_checked),

@@ -21,6 +21,7 @@ from assay.engines.onnx_precision import graph_precision
 from assay.graph.signature import load_model
 from assay.job.request import ALWAYS_TRIED, NOT_CANDIDATES
 from assay.measure.environment import device_name
+from assay.sources import SourceOptions, resolve_model
 
 _OPEN_BY_FORMAT = {
     "source": "torch",
@@ -120,9 +121,14 @@ def written_in(model: Model) -> str | None:
     return precision_of(model.artifact.path) if model.artifact.format == "onnx" else None
 
 
-def reference_candidate(model: Model, onnx: Artifact | None, signature: Signature, device_name: str) -> Candidate:
-    """What everything is compared with: PyTorch fp32 where there is a module, else the file as it is written."""
-    options = OpenOptions(precision="fp32", device="cpu")
+def reference_candidate(
+    model: Model, onnx: Artifact | None, signature: Signature, device_name: str, threads: int | None = None
+) -> Candidate:
+    """What everything is compared with: PyTorch fp32 where there is a module, else the file as it is written.
+
+    ``threads`` are those of the candidates: PyTorch has one number of threads in a process, where both are open.
+    """
+    options = OpenOptions(precision="fp32", device="cpu", threads=threads)
     artifact = model.artifact
     if artifact.module is not None:
         return make_candidate(with_signature(artifact, signature), "torch", options, device_name)
@@ -166,8 +172,15 @@ def known_engines(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_MODULE_FILES = ("torchscript", "exported")
+"""Formats of files that hold a PyTorch module: a bundle keeps the file, not how to load it."""
+
+
 def open_packed(artifact: Artifact, options: OpenOptions, engine_name: str) -> Session:
     """Open what a bundle names; engine names are table keys, never import paths."""
+    if artifact.module is None and artifact.format in _MODULE_FILES:
+        found = resolve_model(str(artifact.path), SourceOptions(out_dir=artifact.path.parent))
+        artifact = replace(artifact, module=found.artifact.module)
     return engine(engine_name).open(artifact, options)
 
 

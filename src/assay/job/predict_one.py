@@ -27,7 +27,7 @@ from assay.job.user_code import user_transform
 from assay.pipeline import Windows, sliding
 from assay.sources import SourceOptions, is_complete
 from assay.tasks import TaskOptions
-from assay.tasks.drawing import can_draw, difference, overlay, telling_place, telling_slice, with_lines
+from assay.tasks.drawing import can_draw, difference, grey, overlay, telling_place, with_lines
 from assay.tasks.labels import english, in_language
 from assay.tasks.segmentation import classes_of
 from assay.tasks.super_resolution import to_picture
@@ -118,7 +118,7 @@ def predict_one(
         ready = prepare(Wanted(asked.model, asked.engine, options), replace(source, out_dir=Path(folder)))
         progress.done(f"{ready.candidate.label}; {ready.model.weights}")
         work = _work(asked, ready)
-        masks = _reference_masks(asked, replace(source, out_dir=Path(folder, "reference")), runner, work)
+        masks = _reference_masks(asked, replace(source, out_dir=Path(folder, "reference")), runner, (work, ready))
         found: dict[Path, Predicted] = {}
         for predicted, picture, mask in (runner or predict_here)(work, contents(asked.inputs)):
             path = predicted.input
@@ -130,9 +130,13 @@ def predict_one(
 
 
 def _reference_masks(
-    asked: Prediction, source: SourceOptions, runner: Runner | None, work: Predicting
+    asked: Prediction, source: SourceOptions, runner: Runner | None, candidate: tuple[Predicting, Prepared]
 ) -> dict[Path, Array]:
-    """What the reference makes of every input; nothing without one.  Raises BadInput where no masks are made."""
+    """What the reference makes of every input; nothing without one.  Raises BadInput where no masks are made.
+
+    A bare PyTorch module takes its shapes from the candidate, where that is a file that has some.
+    """
+    work, prepared = candidate
     if asked.against is None:
         return {}
     if work.kind != "mask":
@@ -142,7 +146,8 @@ def _reference_masks(
         )
     theirs = replace(asked, model=asked.against, engine=None, precision="fp32", out=None, kind="mask", against=None)
     own = replace(source, weights=None, arch=None, md5=None, sha256=None) if is_complete(asked.against) else source
-    ready = prepare(Wanted(theirs.model, None, OpenOptions(device=asked.device)), own)
+    naming = None if prepared.candidate.artifact.module else prepared.signature
+    ready = prepare(Wanted(theirs.model, None, OpenOptions(device=asked.device)), own, naming)
     answers = (runner or predict_here)(_work(theirs, ready), contents(asked.inputs))
     return {predicted.input: mask for predicted, _, mask in answers if mask is not None}
 
@@ -215,7 +220,7 @@ def _transform(asked: Prediction, model: Model, signature: Signature, kind: str)
         return FunctionTransform(user_transform(asked.preprocess), asked.preprocess)
     shape = signature.inputs[0].shape
     channels = shape[1] if len(shape) > 1 else None
-    if kind != "classes" and model.preprocess is None and channels in (1, 3):
+    if kind != "classes" and model.preprocess is None and channels in (1, 3) and len(shape) == 4:
         pixels = {"kind": "pixels", "white": asked.white, "order": asked.order, "channels": channels}
         return readers.transform_from_json(pixels)
     if model.preprocess is None:
@@ -236,7 +241,8 @@ def _predict(work: Predicting, session: Session, given: Input) -> Answer:
     run: Any = session.run
     if work.windows and all(isinstance(d, int) for d in signature.inputs[0].shape[2:]):
         run, signature = sliding(session.run, signature, Windows())
-    made = readers.preparer(work.transform, signature.inputs)(Item(path.name, content), None)
+    fed = _with_channel(content, len(signature.inputs[0].shape)) if isinstance(content, np.ndarray) else content
+    made = readers.preparer(work.transform, signature.inputs)(Item(path.name, fed), None)
     rows = signature.static_batch or 1
     outputs = run(stack([Sample(path.name, made)] * rows, signature))
     row = np.moveaxis(outputs[work.output], signature.output(work.output).batch_axis or 0, 0)[0]
@@ -251,6 +257,11 @@ def _predict(work: Predicting, session: Session, given: Input) -> Answer:
     shares = {c: float(n / mask.size) for c, n in enumerate(counts) if n}
     predicted = Predicted(path, work.kind, shares=shares, size=(mask.shape[-1], mask.shape[-2]))
     return predicted, _overlay(content, mask) if work.wants_picture else None, mask
+
+
+def _with_channel(volume: Array, dims: int) -> Array:
+    """A volume (D, H, W) for a model of (N, C, D, H, W) gets its channel axis, as those of ``volumes:DIR`` do."""
+    return volume[None] if dims == 5 and volume.ndim == 3 else volume
 
 
 def _ranked(scores: Array, top: int, labels: Sequence[str] | None) -> tuple[tuple[int, str | None, float], ...]:
@@ -277,11 +288,15 @@ def _labelled(content: Any, predicted: Predicted) -> Array | None:
 
 def _overlay(content: Any, mask: Array) -> Array:
     """The mask's classes in colour over the picture; of a volume, the slice with most foreground."""
-    mask = telling_slice(mask)
-    if not isinstance(content, bytes):
-        return overlay(np.full((*mask.shape, 3), 255, np.uint8), mask)
-    image = pillow_path.decode(content, 3).resize((mask.shape[1], mask.shape[0]))
-    return overlay(pillow_path.pixels(image), mask)
+    place = telling_place([mask])
+    if place is not None:
+        mask = mask[place]
+    if isinstance(content, bytes):
+        image = pillow_path.decode(content, 3).resize((mask.shape[1], mask.shape[0]))
+        return overlay(pillow_path.pixels(image), mask)
+    if place is not None and content.shape[-3] > place and content.shape[-2:] == mask.shape:
+        return overlay(grey(content.reshape(-1, *content.shape[-3:])[0, place]), mask)
+    return overlay(np.full((*mask.shape, 3), 255, np.uint8), mask)
 
 
 def _save(asked: Prediction, path: Path, picture: Array) -> Path | None:

@@ -10,6 +10,10 @@ The limit of an output is ``SAFETY[precision]`` times the largest of the referen
 fp32; and no row may be off by more than ``ROW_FACTOR`` limits of its own.  Without a measured
 cost the bound from format and depth stands in (judge/tolerance.py), which is looser.
 
+A quantised file whose scales can be read has two limits (measure/quantised.py): ``ENGINE_SAFETY`` times what roundings
+that fall the other way cost, for the engine against the exactly evaluated file; and for the file against the
+truth ``ROUNDING_SAFETY`` times what its random rounding costs plus ``CUT_SAFETY`` times what its ranges cut off.
+
 The safety factors are as small as healthy engines allow: over the runs of ``benchmarks/false_alarms.py``
 the largest error found is printed as a share of its limit.  fp32 needs the largest one because
 Winograd and fused kernels do other arithmetic than the sums in another order that its cost is
@@ -35,6 +39,12 @@ SAFETY = {"fp64": 8.0, "fp32": 8.0, "tf32": 2.5, "bf16": 2.5, "fp16": 2.5, "int8
 ROW_FACTOR = 2.0
 WRONG_FACTOR = 2.0
 _LEAST = 2.0**-24
+
+WHOLE, FILE, ENGINE = "whole", "file", "engine"
+ENGINE_SAFETY = 4.0
+"""Over how an int8 engine may differ from the exactly evaluated file: its roundings fall the other way near ties."""
+ROUNDING_SAFETY, CUT_SAFETY = 2.5, 1.5
+"""Over what a quantised file must cost: its rounding is estimated from two draws, its cutting is measured as it is."""
 
 
 class OutputCost(Protocol):
@@ -68,12 +78,17 @@ class SplitEvidence(Protocol):
     @property
     def missing(self) -> str | None: ...
 
+    @property
+    def quantised(self) -> Any:
+        """See measure.quantised.Quantised; None for what is not quantised."""
+
 
 @dataclass(frozen=True)
 class Share:
     """One output at one batch size: its error, what of it is due, and the rest (relative rms, in quadrature).
 
-    ``share`` is the error over the limit, the larger of whole output and worst row.
+    ``share`` is the error over the limit, the larger of whole output and worst row.  ``part`` says whether it is the
+    error of the whole candidate, of a quantised file against the truth, or of the engine against the file.
     """
 
     batch: int
@@ -87,6 +102,7 @@ class Share:
     row: int | None
     floor: float | None = None
     cost: float | None = None
+    part: str = WHOLE
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -134,7 +150,12 @@ def classify(result: Compared, allowed: Tolerance, split: SplitEvidence | None =
     worst = max(shares, key=lambda s: s.share)
     name = _class(worst)
     state = "passed" if name == WITHIN_COST else "failed"
-    return Judged(name, Reason(LIMIT, state, _text(worst, split)), shares, min(s.due for s in shares))
+    return Judged(name, Reason(LIMIT, state, _text(worst, split)), shares, _detectable(shares))
+
+
+def _detectable(shares: tuple[Share, ...]) -> float:
+    """The smallest limit of the part with the largest: so small an error would have been seen wherever it is."""
+    return max(min(s.due for s in shares if s.part == part) for part in {s.part for s in shares})
 
 
 def _with_rows(plain: Reason, result: Compared) -> Reason:
@@ -152,6 +173,11 @@ def _shares(result: Compared, allowed: Tolerance, split: SplitEvidence | None) -
         for name, against_reference in outputs.items():
             cost = split.costs.get(name) if split is not None else None
             exact = split.candidate.get(batch, {}).get(name) if split is not None else None
+            if split is not None and split.quantised is not None:
+                yield from _quantised(batch, name, split.quantised)
+                if name not in split.quantised.file:
+                    yield _bounded(batch, name, against_reference, allowed)
+                continue
             if split is None or cost is None or exact is None:
                 yield _bounded(batch, name, against_reference, allowed)
             else:
@@ -174,6 +200,35 @@ def _measured(batch: int, name: str, m: Measures, cost: OutputCost, precision: s
     return Share(batch, name, error, due, rest, share, m.worst_row, row_due, m.worst_row_index, cost.floor, cost.format)
 
 
+def _quantised(batch: int, name: str, found: Any) -> Iterator[Share]:
+    """The engine against the file, and the file against the truth."""
+    engine, own = found.engine[batch].get(name), found.engine_costs.get(name)
+    if engine is not None and own is not None:
+        due = min(CEILING, ENGINE_SAFETY * max(own.rounding, _LEAST))
+        row_due = min(1.0, ENGINE_SAFETY * ROW_FACTOR * max(own.rounding_row, _LEAST))
+        yield _part(ENGINE, (batch, name), engine, (due, row_due, own.rounding))
+    file, cost = found.file.get(name), found.file_costs.get(name)
+    if file is not None and cost is not None:
+        due = file_due(cost)
+        row_due = ROW_FACTOR * (ROUNDING_SAFETY * max(cost.rounding_row, _LEAST) + CUT_SAFETY * cost.cutting_row)
+        yield _part(FILE, (batch, name), file, (due, min(1.0, row_due), math.hypot(cost.rounding, cost.cutting)))
+
+
+def file_due(cost: Any) -> float:
+    """The limit of a quantised file against the truth (relative rms); ``cost`` is a measure.quantised.PartCost."""
+    due: float = ROUNDING_SAFETY * max(cost.rounding, _LEAST) + CUT_SAFETY * cost.cutting
+    return min(CEILING, due)
+
+
+def _part(part: str, place: tuple[int, str], m: Measures, limits: tuple[float, float, float]) -> Share:
+    due, row_due, cost = limits
+    share = max(m.relative_rms / due, m.worst_row / row_due)
+    rest = _rest(m.relative_rms, due)
+    batch, name = place
+    row = m.worst_row_index
+    return Share(batch, name, m.relative_rms, due, rest, share, m.worst_row, row_due, row, None, cost, part)
+
+
 def _rest(error: float, due: float) -> float:
     return math.sqrt(max(0.0, error * error - due * due)) if math.isfinite(error) else math.inf
 
@@ -186,6 +241,8 @@ def _class(worst: Share) -> str:
 
 def _text(worst: Share, split: SplitEvidence | None) -> str:
     where = f"output {worst.output!r} at batch {worst.batch}"
+    if split is not None and worst.part != WHOLE:
+        return f"{where}: {_part_text(worst, split.quantised)}{_row_text(worst)}"
     if worst.cost is None or split is None:
         why = f" ({split.missing})" if split is not None and split.missing else ""
         return (
@@ -196,6 +253,26 @@ def _text(worst: Share, split: SplitEvidence | None) -> str:
         f"{where}: relative rms error {worst.error:.2g} against the float64 truth; the reference's own is "
         f"{worst.floor:.2g}, {split.precision} must cost {worst.cost:.2g}, limit {worst.due:.2g}"
     )
-    if worst.row_limit is not None and worst.worst_row / worst.row_limit > worst.error / worst.due:
-        text += f"; worst row {worst.row}: {worst.worst_row:.2g}, limit {worst.row_limit:.2g}"
+    return text + _row_text(worst)
+
+
+def _row_text(worst: Share) -> str:
+    if worst.row_limit is None or worst.worst_row / worst.row_limit <= worst.error / worst.due:
+        return ""
+    return f"; worst row {worst.row}: {worst.worst_row:.2g}, limit {worst.row_limit:.2g}"
+
+
+def _part_text(worst: Share, found: Any) -> str:
+    if worst.part == ENGINE:
+        return (
+            f"the engine's result lies {worst.error:.2g} (relative rms) from what the quantised file says, evaluated "
+            f"exactly; rounding the other way costs {worst.cost:.2g}, limit {worst.due:.2g}"
+        )
+    cost = found.file_costs[worst.output]
+    text = (
+        f"the quantised file lies {worst.error:.2g} (relative rms) from the float64 truth; by its scales rounding "
+        f"costs {cost.rounding:.2g} and cutting off {cost.cutting:.2g}, limit {worst.due:.2g}"
+    )
+    if found.narrow and worst.share > 1:
+        text += f"; {found.narrow[0]} (calibrated on other data?)"
     return text

@@ -62,7 +62,8 @@ def _numeric(own: Sequence[Record], policy: Policy) -> _Found:
         return _Found((Reason(NUMERIC, state, f"comparison {record.status}: {record.reason}", record.id),))
     if record.details.get("class") == "reference":
         text = "it is the reference itself, and there was no other engine to compare it with"
-        return _Found((Reason(NUMERIC, "not_shown", text, record.id),), _not_compared(record))
+        state = "passed" if policy.numeric.accept_reference else "not_shown"
+        return _Found((Reason(NUMERIC, state, text, record.id),), _not_compared(record))
     state, text = _numeric_state(record, policy)
     return _Found((Reason(NUMERIC, state, text, record.id),), _not_compared(record))
 

@@ -28,11 +28,13 @@ class NumericPolicy:
     """``max_relative_rms`` None means the tolerance that suits the precision (judge/tolerance.py).
 
     ``atol`` and ``rtol`` mean numpy's ``allclose``: ``|c − r| <= atol + rtol·|r|`` for every value.
+    ``accept_reference``: the reference itself passes, also with nothing to compare it with.
     """
 
     max_relative_rms: float | None = None
     atol: float | None = None
     rtol: float | None = None
+    accept_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,13 @@ DEFAULT_POLICY = Policy()
 
 
 def _numeric(table: Table) -> NumericPolicy:
-    table.known("tolerance", "max_relative_rms", "atol", "rtol")
+    table.known("tolerance", "max_relative_rms", "atol", "rtol", "accept_reference")
     limits = {key: table.number(key) for key in ("max_relative_rms", "atol", "rtol")}
     table.choice("tolerance", ("auto",), "auto")
     if "tolerance" in table.values and any(v is not None for v in limits.values()):
         given = next(k for k, v in limits.items() if v is not None)
         raise table.wrong("tolerance", f"left out where {given} is given")
-    return NumericPolicy(**limits)
+    return NumericPolicy(**limits, accept_reference=table.flag("accept_reference", False))
 
 
 def _accuracy(table: Table) -> AccuracyPolicy:

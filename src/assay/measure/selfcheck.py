@@ -64,11 +64,11 @@ class SelfCheck:
 def self_check(session: Session, feed: Feed, limit: float, second: Session | None = None) -> SelfCheck:
     """Run every check on ``feed`` (several different rows).
 
-    ``limit`` is the relative error that rounding may make in another place of a batch; equality bit for bit
-    is said.  ``second`` is the same candidate built and opened again.  A session that fails is a finding,
-    nothing is raised.
+    ``limit`` is the relative error that rounding may make: of two answers that each lie so far from the truth one may
+    lie twice as far from the other.  Equality bit for bit is said.  ``second`` is the same candidate built and
+    opened again.  A session that fails is a finding, nothing is raised.
     """
-    checks = _Checks(session, feed, limit)
+    checks = _Checks(session, feed, 2 * limit)
     repeat = checks.attempt(REPEAT, checks.repeat)
     if repeat.state != "passed":
         why = "the model is not deterministic, so nothing else can be told" if repeat.error else "it could not be run"

@@ -113,7 +113,8 @@ class Split:
 
     ``candidate`` holds the candidate's measures against the truth per batch size and output, ``costs``
     the due per output; ``missing`` says why there is no truth, or no cost, and then what depends on it is
-    empty.  ``rows`` and ``draws`` say what the cost was measured on.
+    empty.  ``rows`` and ``draws`` say what the cost was measured on.  ``quantised`` stands in place of ``costs`` where
+    the candidate's own scales could be read (measure/quantised.py).
     """
 
     precision: str
@@ -122,6 +123,7 @@ class Split:
     missing: str | None = None
     rows: int = 0
     draws: int = 0
+    quantised: Any = None
 
     def to_json(self) -> dict[str, Any]:
         outputs = {str(b): {n: _brief(m) for n, m in found.items()} for b, found in self.candidate.items()}
@@ -132,6 +134,7 @@ class Split:
             "missing": self.missing,
             "rows": self.rows,
             "draws": self.draws,
+            **({"quantised": self.quantised.to_json()} if self.quantised is not None else {}),
         }
 
 
@@ -172,6 +175,12 @@ class Tally:
         for name, array in outputs.items():
             if name in exact and exact[name].shape == array.shape and array.dtype != object:
                 into.setdefault(name, Accumulator()).add(exact[name], array)
+
+    def errors(self, precision: str, feeds: Sequence[Feed], quantised: Any) -> Split:
+        """The candidate's errors against the truth, beside costs that were measured elsewhere (``quantised``)."""
+        candidate = {b: {n: a.measures() for n, a in found.items()} for b, found in self._candidate.items()}
+        rows = sum(len(_first(f)) for f in feeds)
+        return Split(precision, candidate, {}, self._why, rows, len(SEEDS), quantised)
 
     def split(self, arithmetic: Arithmetic | None, precision: str, feeds: Sequence[Feed]) -> Split:
         """``feeds`` are what the format's cost is measured on; call it when the comparison is done."""

@@ -49,11 +49,11 @@ def difference(reference: Array, candidate: Array) -> Array:
     return picture
 
 
-def telling_slice(mask: Array) -> Array:
-    """A mask (H, W) as it is; of a volume (D, H, W), the slice with most foreground."""
-    if mask.ndim == 2:
-        return mask
-    return np.asarray(mask[int(np.argmax((mask > 0).sum(axis=(1, 2))))])
+def grey(plane: Array) -> Array:
+    """Numbers (H, W) -> uint8 (H, W, 3): the darkest and the brightest hundredth are black and white."""
+    low, high = np.percentile(plane, (1, 99))
+    levels = np.clip((plane - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    return np.repeat(np.rint(255 * levels).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def telling_place(masks: Sequence[Array]) -> int | None:

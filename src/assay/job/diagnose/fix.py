@@ -20,6 +20,7 @@ from assay.diagnose import KEEPERS
 from assay.diagnose.operators import Piece
 from assay.diagnose.stages import Outputs, worst
 from assay.graph.external_data import onnx_artifact, save_model
+from assay.graph.quantised import Spelling, quantisers_of, spell_out
 from assay.graph.signature import load_model
 from assay.graph.simplify import find_pass
 from assay.job.diagnose.stages import LEVELS, PLAIN, Chain, How, Link, Plan, open_onnx
@@ -90,6 +91,8 @@ def fix(broken: Broken) -> Fix:
         what, path, how = _lower_level(link.path, link.how)
     elif link.changes == "arithmetic" and precision_of(link.path) == "fp32":
         what, path, how = _kept(broken, link, expected)
+    elif link.changes == "arithmetic" and precision_of(link.path) == "int8":
+        what, path, how = *_written_out(broken, link.path, expected), link.how
     else:
         what, path, how = *_restored(broken, guilty_how, expected), guilty_how
     after = _error(path, how, broken.feeds, expected)
@@ -146,6 +149,44 @@ def _kept(broken: Broken, link: Link, expected: Sequence[Outputs]) -> tuple[str,
     if count is None:
         return "the whole model in fp32: no part of it was enough", link.path, replace(link.how, precision="fp32")
     return f"{kept} operators in fp32, for {count} of {len(pieces)} tensors", path, link.how
+
+
+def _written_out(broken: Broken, quantised: Path, expected: Sequence[Outputs]) -> tuple[str, Path]:
+    """The same numbers by other means: as few quantisers as help in plain arithmetic, which the engine cannot take for
+    int8.  The weights stay as they are stored, unless no quantiser is left."""
+    model = load_model(quantised, external_data=True)
+    every = quantisers_of(model)
+    path, stage = broken.out / "fixed.onnx", broken.chain.stages[broken.place]
+
+    def works(names: Sequence[str]) -> bool:
+        only = frozenset(names) if len(names) < len(every) else None
+        save_model(spell_out(model, Spelling(only=only))[0], path)
+        return _error(path, broken.chain.links[broken.place].how, broken.feeds, expected) <= stage.due
+
+    if not every or not works(every):
+        raise BadInput("not even with every quantiser written out in plain arithmetic is the error within its due")
+    kept = _needed(every, works)
+    works(kept)  # the file left behind is the one that was asked for last
+    makers = {n.output[0]: n.name or n.output[0] for n in model.graph.node}
+    shown = ", ".join(makers[name] for name in kept[:4]) + (", …" if len(kept) > 4 else "")
+    return f"{len(kept)} of {len(every)} quantisers written out in plain arithmetic: {shown}", path
+
+
+def _needed(names: Sequence[str], works: Callable[[Sequence[str]], bool]) -> list[str]:
+    """A part of ``names`` that works and of which none can be left out: ever smaller pieces are dropped (after
+    Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, IEEE TSE 28(2), 2002)."""
+    kept, size = list(names), max(1, len(names) // 2)
+    while True:
+        start = 0
+        while start < len(kept):
+            rest = kept[:start] + kept[start + size :]
+            if rest and works(rest):
+                kept = rest
+            else:
+                start += size
+        if size == 1:
+            return kept
+        size //= 2
 
 
 def _without_pass(broken: Broken, name: str) -> tuple[str, Path]:

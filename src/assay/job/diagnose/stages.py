@@ -27,6 +27,8 @@ from assay.job.single import Prepared, file_model
 if TYPE_CHECKING:
     import onnx
 
+_BESIDE_BYTES = 1 << 20
+"""Larger weights lie beside a part's file, where a runtime maps them instead of holding them two or three times."""
 RUNNER = "onnxruntime"
 """What runs ONNX files operator by operator; with its optimiser off it computes what the file says."""
 PLAIN = "disable"
@@ -85,7 +87,8 @@ def opener(how: How) -> Opener:
     def opened(model: onnx.ModelProto) -> Iterator[Callable[[Feed], Mapping[str, Array]]]:
         with tempfile.TemporaryDirectory(prefix="assay-part-") as folder:
             path = Path(folder, "part.onnx")
-            save_model(model, path)
+            save_model(model, path, _BESIDE_BYTES)
+            del model
             with open_onnx(path, how) as session:
                 yield session.run
 
@@ -116,9 +119,18 @@ def _opened(found: Engine, path: Path, how: How) -> Session:
 
 @dataclass(frozen=True)
 class Dues:
-    """What a stage may add at a precision, as relative rms error; ``fp32`` is always there."""
+    """What a stage may add at a precision, as relative rms error; ``fp32`` is always there.
+
+    ``running`` is what an engine may add that runs a quantised file, where the file's own scales could be read."""
 
     by_precision: Mapping[str, float]
+    running: float | None = None
+
+    def of_running(self, precision: str, native: str) -> float:
+        """For an engine that runs, at ``precision``, a file written in ``native``."""
+        if native == "int8" and self.running is not None and precision in ("int8", "fp32"):
+            return self.running
+        return self.of(precision if native == "fp32" else native)
 
     def of(self, precision: str) -> float:
         return self.by_precision.get(precision, self.by_precision["fp32"])
@@ -248,7 +260,7 @@ def _arithmetic(plan: Plan, dues: Dues, last: int, where: tuple[Chain, contextli
     native = precision_of(path)
     for level in LEVELS:
         how = How(level=level)
-        stage = Stage(f"{RUNNER}, optimiser {level}", _later(path, how, stack), last, dues.of(native))
+        stage = Stage(f"{RUNNER}, optimiser {level}", _later(path, how, stack), last, dues.of_running(native, native))
         last = chain.add(stage, Link(path, how, "arithmetic"))
     if plan.engine == RUNNER or plan.engine not in _onnx_engines(plan.engine):
         return last
@@ -258,7 +270,7 @@ def _arithmetic(plan: Plan, dues: Dues, last: int, where: tuple[Chain, contextli
         if precision != plan.precision and engine(plan.engine).unavailable(plan.device, precision) is not None:
             continue
         how = How(plan.engine, precision, None, plan.device)
-        due = dues.of(precision if native == "fp32" else native)
+        due = dues.of_running(precision, native)
         stage = Stage(f"{plan.engine} {precision}", _later(path, how, stack), parent, due)
         parent = chain.add(stage, Link(path, how, "arithmetic"))
     return parent

@@ -22,7 +22,7 @@ from assay.graph.extract import Parts, flat
 from assay.graph.mapping import Mapped, aten_mapping
 from assay.graph.provenance import Provenance, by_tensor, inherited
 from assay.graph.signature import load_model
-from assay.job.arithmetic import COST_ROWS, arithmetic_of
+from assay.job.arithmetic import COST_ROWS, arithmetic_of, quantised_of
 from assay.job.compare_two import Pair, opened_pair
 from assay.job.context import batched
 from assay.job.dataset import open_data
@@ -31,13 +31,16 @@ from assay.job.diagnose.stages import Chain, Dues, How, Link, Plan, chain_of, ch
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared
-from assay.judge.classes import SAFETY
+from assay.judge.classes import ENGINE_SAFETY, SAFETY, file_due
 from assay.judge.tolerance import tolerance
 from assay.measure.environment import environment
+from assay.measure.quantised import costs_of
 from assay.measure.truth import SEEDS, Truth
 from assay.sources import SourceOptions
 
 _LEAST = 2.0**-24
+_ONE_QUANTISER = 0.01
+"""What an engine may add to one piece of a quantised file: the same numbers, a few of them rounded the other way."""
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -97,7 +100,7 @@ def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Dia
         progress.stage("dues", "what each precision must cost on this network")
         dues = _dues(reference, candidate, feeds, pair.precision)
         if asked.limit is not None:
-            dues = Dues({**dues.by_precision, pair.precision: asked.limit})
+            dues = replace(dues, by_precision={**dues.by_precision, pair.precision: asked.limit})
         progress.done(", ".join(f"{p} {d:.1e}" for p, d in dues.by_precision.items()))
         plan = Plan(
             reference, candidate, candidate.candidate.engine, pair.precision, pair.device, asked.passes, asked.export
@@ -157,17 +160,32 @@ def _dues(reference: Prepared, candidate: Prepared, feeds: Sequence[Feed], preci
     wanted = dict.fromkeys(("fp32", precision, _native(candidate)))
     bounds = {p: tolerance(p, depth or 50).max_relative_rms or 0.0 for p in wanted}
     found = dict(bounds)
+    own, running = _own_dues(candidate, feeds)
     with arithmetic_of(reference.candidate.artifact, reference.signature) as (arithmetic, _):
         if arithmetic is None:
-            return Dues(found)
+            return Dues(found | own, running)
         truth = Truth(arithmetic.exact, reference.signature)
-        for p in wanted:
+        for p in (p for p in wanted if p not in own):
             try:
                 costs = [_worst(truth(feed), arithmetic.rounded(feed, p, seed)) for feed in feeds[:1] for seed in SEEDS]
                 found[p] = min(0.5, SAFETY[p] * max(*costs, _LEAST))
             except AssayError:
                 continue
-    return Dues({p: max(d, found["fp32"]) for p, d in found.items()})
+    return Dues({p: max(d, found["fp32"]) for p, d in (found | own).items()}, running)
+
+
+def _own_dues(candidate: Prepared, feeds: Sequence[Feed]) -> tuple[dict[str, float], float | None]:
+    """By a quantised file's own scales: what the file may differ from the float model, and what an engine that runs
+    it may differ from the file."""
+    with quantised_of(candidate.candidate, [candidate.model.artifact]) as runs:
+        if runs is None:
+            return {}, None
+        try:
+            engine, file, _ = costs_of(runs, candidate.signature, feeds[:1])
+        except AssayError:
+            return {}, None
+    running = ENGINE_SAFETY * max(*(c.rounding for c in engine.values()), _LEAST)
+    return {"int8": max(file_due(c) for c in file.values())}, min(0.5, running)
 
 
 def _native(candidate: Prepared) -> str:
@@ -201,7 +219,10 @@ def _inside(
         progress.done("the stage before it has no inner tensors to compare with")
         chain.notes.append("the stage before the guilty one has no inner tensors to compare with")
         return (), None
-    due = tolerance(_precision(link.how, link.path), 1).max_relative_rms or 0.0
+    precision = _precision(link.how, link.path)
+    due = tolerance(precision, 1).max_relative_rms or 0.0
+    if precision == "int8" and link.changes == "arithmetic":
+        due = _ONE_QUANTISER
     if asked.limit is not None and link.how.precision == asked.pair.precision:
         products = sum(n.op_type in PRODUCTS for n in parts.nodes)
         due = min(due, asked.limit / math.sqrt(max(1, products)))  # errors of many layers add like a random walk

@@ -9,7 +9,7 @@ from assay.core.engine import Candidate
 from assay.core.errors import AssayError, WrongPrecision
 from assay.core.record import Record
 from assay.core.sample import digest
-from assay.job.arithmetic import arithmetic_of
+from assay.job.arithmetic import arithmetic_of, quantised_of
 from assay.job.compare_two import compare_with_truth, self_check_feed, verify_details
 from assay.job.context import Context, Data, Exported, batched
 from assay.job.keys import stage_key
@@ -26,7 +26,14 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
     static = exported.signature.static_batch
     batches = (static,) if static else tuple(sorted({*VERIFY_BATCHES, *ctx.request.batches}))
     key = stage_key(
-        "verify", ctx.environment, reference.digest, candidate.digest, digest(rows), batches, exported.depth, "split"
+        "verify",
+        ctx.environment,
+        reference.digest,
+        candidate.digest,
+        digest(rows),
+        batches,
+        exported.depth,
+        "file and engine",
     )
     stage = f"verify-{candidate.engine}-{candidate.options.precision}"
     ctx.progress.stage("verify", candidate.label)
@@ -66,12 +73,13 @@ def _verify(
     try:
         with (
             arithmetic_of(reference.artifact, exported.signature) as exact,
+            quantised_of(candidate, [*exported.lowered.values(), ctx.model.artifact, exported.onnx]) as own,
             open_candidate(reference) as first,
             open_candidate(candidate) as second,
         ):
             attestation = second.attest()
             warnings = attestation.check(None, candidate.options.precision)
-            result, split = compare_with_truth((first, second), feeds, exact, candidate.options.precision)
+            result, split = compare_with_truth((first, second), feeds, exact, candidate.options.precision, own)
             allowed = tolerance(candidate.options.precision, exported.depth)
             judged = classify(result, allowed, split)
             limit = judged.detectable or allowed.max_relative_rms or 0.0
