@@ -15,14 +15,14 @@ def rates(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def shown(rate: dict[str, Any]) -> str:
-    interval = f" ({rate['low']:.1f}–{rate['high']:.1f})" if rate.get("low") is not None else ""
+    interval = f" ({rate['low']:.1f}–{rate['high']:.1f})" if {"low", "high"} <= rate.keys() else ""
     return f"{rate['value']:.1f}{interval}"
 
 
 def gain(off: dict[str, Any], on: dict[str, Any]) -> tuple[str, str]:
     """on / off and the judgement; the interval is the widest that both intervals allow."""
     ratio = f"{on['value'] / off['value']:.2f}×"
-    if off.get("low") is None or on.get("low") is None:
+    if not {"low", "high"} <= off.keys() or not {"low", "high"} <= on.keys():
         return ratio, "cannot be told: no interval, too few requests"
     low, high = on["low"] / off["high"], on["high"] / off["low"]
     judged = "faster" if low > 1 else "slower" if high < 1 else "no difference shown"
@@ -35,7 +35,7 @@ def order(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     for a, b in itertools.combinations(sorted(ours.keys() & theirs.keys()), 2):
         first, second = (a, b) if theirs[a]["value"] > theirs[b]["value"] else (b, a)
         x, y = ours[first], ours[second]
-        if None in (x.get("low"), y.get("low")) or (x["low"] <= y["high"] and y["low"] <= x["high"]):
+        if not {"low", "high"} <= x.keys() & y.keys() or (x["low"] <= y["high"] and y["low"] <= x["high"]):
             open_ += 1
         elif x["value"] > y["value"]:
             same += 1

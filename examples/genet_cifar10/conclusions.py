@@ -36,7 +36,7 @@ def printed(imported: dict[str, Any]) -> dict[str, dict[int, float]]:
 
 
 def shown(figure: dict[str, Any]) -> str:
-    interval = f" ({figure['low']:.0f}–{figure['high']:.0f})" if figure.get("low") is not None else ""
+    interval = f" ({figure['low']:.0f}–{figure['high']:.0f})" if {"low", "high"} <= figure.keys() else ""
     return f"{figure['value']:.0f}{interval}"
 
 
@@ -107,7 +107,7 @@ def of_random(engine: str, real: Rates, random: Rates) -> list[Row]:
     for batch in sorted(real.keys() & random.keys()):
         a, b = real[batch], random[batch]
         what = f"{engine}, batch {batch}: pure inference on random numbers gives another rate than the data"
-        if a.get("low") is None or b.get("low") is None:
+        if not {"low", "high"} <= a.keys() or not {"low", "high"} <= b.keys():
             rows.append((what, "cannot be told", "no interval: too few calls"))
             continue
         low, high = a["low"] / b["high"], a["high"] / b["low"]

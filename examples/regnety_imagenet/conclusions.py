@@ -41,7 +41,7 @@ def of_drop(name: str, record: dict[str, Any]) -> tuple[str, str, str]:
 def rates(file: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """Throughput by batch size, of those that have an interval."""
     found = {r["subject"]["batch"]: r["figures"]["throughput"] for r in file["records"]}
-    return {batch: rate for batch, rate in sorted(found.items()) if rate.get("low") is not None}
+    return {batch: rate for batch, rate in sorted(found.items()) if {"low", "high"} <= rate.keys()}
 
 
 def of_random(engine: str, real: dict[int, Any], random: dict[int, Any]) -> list[tuple[str, str, str]]:

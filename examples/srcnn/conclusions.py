@@ -46,7 +46,7 @@ def rate(record: dict[str, Any]) -> dict[str, Any]:
 
 def ratio(a: dict[str, Any], b: dict[str, Any]) -> Ratio | None:
     """a / b; None where one of them has no interval."""
-    if a.get("low") is None or b.get("low") is None:
+    if not {"low", "high"} <= a.keys() or not {"low", "high"} <= b.keys():
         return None
     return Ratio(a["value"] / b["value"], a["low"] / b["high"], a["high"] / b["low"])
 
@@ -103,7 +103,7 @@ def of_fixed(out: Path, dynamic: dict[int, dict[str, Any]], many: int) -> list[R
     what = f"3. a fixed batch is as fast as a dynamic one of the same size (within {SAME:.0%})"
     (pair,) = load(out / "bench" / "in-turns.json")
     figure = pair["figures"]["paired.ratio"]
-    found = None if figure.get("low") is None else Ratio(figure["value"], figure["low"], figure["high"])
+    found = None if not {"low", "high"} <= figure.keys() else Ratio(figure["value"], figure["low"], figure["high"])
     rows = [(f"{what}, 1", within(found, SAME), f"fixed's time / dynamic's, in turns: {found}")]
     fixed = by_batch(out / "bench" / f"fixed-{many}.json")
     found = ratio(rate(fixed[many]), dynamic[many])
@@ -131,9 +131,9 @@ def of_quality(out: Path) -> list[Row]:
         (record,) = load(path)
         gain, own, bicubic = (record["figures"][n] for n in ("psnr.gain", "psnr", "psnr.bicubic"))
         judged = "cannot be told"
-        if gain.get("low") is not None:
+        if {"low", "high"} <= gain.keys():
             judged = "holds" if gain["low"] > 0 else "does not" if gain["high"] <= 0 else judged
-        interval = f" ({gain['low']:+.2f} to {gain['high']:+.2f})" if gain.get("low") is not None else ""
+        interval = f" ({gain['low']:+.2f} to {gain['high']:+.2f})" if {"low", "high"} <= gain.keys() else ""
         shown = f"{own['value']:.2f} dB against {bicubic['value']:.2f} dB: {gain['value']:+.2f} dB{interval}"
         what = f"SRCNN on {path.stem} enlarges held-out photographs better than bicubic"
         rows.append((what, judged, f"{shown}, {gain['n']} photographs"))
@@ -157,7 +157,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def shown(figure: dict[str, Any]) -> str:
-    interval = f" ({figure['low']:.1f}–{figure['high']:.1f})" if figure.get("low") is not None else ""
+    interval = f" ({figure['low']:.1f}–{figure['high']:.1f})" if {"low", "high"} <= figure.keys() else ""
     return f"{figure['value']:.1f}{interval}"
 
 

@@ -30,7 +30,7 @@ class Axes:
 def bar(axes: Axes, batch: int, figure: dict[str, Any], shift: float, colour: str) -> str:
     x = axes.x(batch) + shift
     mark = f'<rect x="{x - 3:.1f}" y="{axes.y(figure["value"]) - 3:.1f}" width="6" height="6" fill="{colour}"/>'
-    if figure.get("low") is None:
+    if not {"low", "high"} <= figure.keys():
         return mark
     low, high = axes.y(figure["low"]), axes.y(figure["high"])
     return mark + f'<path d="M{x:.1f} {low:.1f}V{high:.1f}" stroke="{colour}" stroke-width="2"/>'

@@ -66,7 +66,7 @@ def rates(path: Path) -> dict[int, dict[str, Any]]:
 
 def over(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Interval | None:
     """a / b, one of each round.  The interval is the widest that the rounds and their intervals allow; None without."""
-    if any(rate.get("low") is None for rate in (*a, *b)):
+    if any(not {"low", "high"} <= rate.keys() for rate in (*a, *b)):
         return None
     pairs = list(zip(a, b, strict=True))
     value = float(np.exp(np.mean([np.log(x["value"] / y["value"]) for x, y in pairs])))
@@ -114,7 +114,7 @@ def table(out: Path) -> None:
             for clients in (1, 4) if rounds else ():
                 shown = [rate[clients] for rate in rounds]
                 cells = [
-                    f"{r['value']:.1f}" + (f" ({r['low']:.1f}–{r['high']:.1f})" if r.get("low") is not None else "")
+                    f"{r['value']:.1f}" + (f" ({r['low']:.1f}–{r['high']:.1f})" if {"low", "high"} <= r.keys() else "")
                     for r in shown
                 ]
                 print(f"| {SERVERS[server]} | {model} | {clients} | {'; '.join(cells)} |")

@@ -104,3 +104,18 @@ def test_few_macs_are_counted_out(macs: int, said: str) -> None:
     from assay.job.inspection import _count
 
     assert _count(macs) == said
+
+
+def test_an_option_given_twice_is_no_silent_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["run", "net.onnx", "--engine", "torch", "--engine=openvino"]) == 2
+    told = capsys.readouterr().err
+    assert "--engine is given 2 times" in told
+    assert "--engine A,B" in told
+    assert "assay run --help" in told
+    assert run_cli(["bench", "net.onnx", "--precision", "fp32", "--precision", "bf16"]) == 2
+    assert "takes one value\n" in capsys.readouterr().err
+
+
+def test_what_may_be_repeated_may(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["verify", "a.onnx", "b.onnx", "--shape", "x:1x3", "--shape", "y:1x3"]) == 2
+    assert "times" not in capsys.readouterr().err

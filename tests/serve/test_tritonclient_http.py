@@ -107,7 +107,8 @@ def test_statistics_count_requests_rows_and_executions(client):
     for phase, count in {"success": 1, "fail": 1, "queue": 1, "compute_infer": 1}.items():
         stats = (before["inference_stats"][phase], after["inference_stats"][phase])
         assert stats[1]["count"] - stats[0]["count"] == count
-        assert stats[1]["ns"] > stats[0]["ns"]
+        # What is over in microseconds runs where it came in and does not wait at all.
+        assert stats[1]["ns"] >= stats[0]["ns"] + (phase != "queue")
     assert after["last_inference"] >= before["last_inference"]
     assert {b["batch_size"] for b in after["batch_stats"]} >= {3}
 

@@ -101,13 +101,32 @@ class Verbs(click.Group):
             near = suggest(args[0], VERBS)
             hint = f"; did you mean {' or '.join(near)}?" if near else "; see assay --help"
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            refuse_repeated(ctx, command, rest)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         widest = max(len(name) for name in SUMMARIES)
         for title, names in GROUPS:
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(widest), SUMMARIES[name]) for name in names])
+
+
+def refuse_repeated(parent: click.Context, command: click.Command, args: Sequence[str]) -> None:
+    """Raises UsageError for an option that takes one value and is given two: only the last would count."""
+    context = click.Context(command, parent, command.name, resilient_parsing=True)
+    try:
+        given = command.make_parser(context).parse_args(list(args))[2]
+    except click.UsageError:
+        return  # told when it is parsed in earnest
+    for option in given:
+        if not isinstance(option, click.Option) or option.multiple or option.is_flag or option.count:
+            continue
+        if given.count(option) > 1:
+            listed = f"; several go into one: {option.opts[0]} A,B" if (option.metavar or "").endswith(",…") else ""
+            said = f"{option.opts[0]} is given {given.count(option)} times, and takes one value{listed}"
+            raise click.UsageError(said, context)
 
 
 @click.group(

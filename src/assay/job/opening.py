@@ -178,10 +178,15 @@ _MODULE_FILES = ("torchscript", "exported")
 
 def open_packed(artifact: Artifact, options: OpenOptions, engine_name: str) -> Session:
     """Open what a bundle names; engine names are table keys, never import paths."""
-    if artifact.module is None and artifact.format in _MODULE_FILES:
-        found = resolve_model(str(artifact.path), SourceOptions(out_dir=artifact.path.parent))
-        artifact = replace(artifact, module=found.artifact.module)
-    return engine(engine_name).open(artifact, options)
+    return engine(engine_name).open(with_module(artifact), options)
+
+
+def with_module(artifact: Artifact) -> Artifact:
+    """A TorchScript or exported program's file that says how to load its module; any other artifact as it is."""
+    if artifact.module is not None or artifact.format not in _MODULE_FILES:
+        return artifact
+    found = resolve_model(str(artifact.path), SourceOptions(out_dir=artifact.path.parent))
+    return replace(artifact, module=found.artifact.module)
 
 
 def open_bundle(folder: Path, *, trust: bool = False) -> Session:

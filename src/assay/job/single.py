@@ -16,6 +16,7 @@ from assay.export.options import ExportOptions
 from assay.graph.rounding import rounding_depth
 from assay.graph.signature import read_signature
 from assay.job.opening import OnnxRunner, engine, engine_for, make_candidate, open_candidate, with_signature
+from assay.job.packed import bundle_folder, packed_model
 from assay.measure.environment import device_name
 from assay.sources import SourceOptions, resolve_model
 
@@ -43,10 +44,14 @@ class Prepared:
 def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = None) -> Prepared:
     """Resolve, export and build as far as the engine needs; files go to ``source.out_dir``.
 
-    ``naming`` names the inputs and outputs of a bare PyTorch module, which has none of its own.
+    ``naming`` names the inputs and outputs of a bare PyTorch module, which has none of its own.  A bundle's folder,
+    or the run folder it lies in, is opened as it was proved.
     Raises BadInput, NotAvailable, ExportFailed or EngineFailed.
     """
     source.out_dir.mkdir(parents=True, exist_ok=True)
+    folder = bundle_folder(wanted.spec)
+    if folder is not None:
+        return Prepared(*packed_model(folder, wanted.engine, trust=source.trust), depth=0)
     model = resolve_model(wanted.spec, source)
     found = engine(wanted.engine) if wanted.engine else engine_for(model.artifact)
     device = device_name(wanted.options.device)

@@ -56,7 +56,7 @@ REGISTERED = "assay.sources.registered:open_source"
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+_-]*):(.*)$", re.DOTALL)
 _PY_NAME = re.compile(r"^(.+\.py):([^/\\]*)$")
-_FORMS = "timm:NAME, torchvision:NAME, FILE.py:NAME, a file or http://HOST:PORT/v2/models/NAME"
+_FORMS = "timm:NAME, torchvision:NAME, FILE.py:NAME, a file, a bundle or http://HOST:PORT/v2/models/NAME"
 
 
 def resolve_model(spec: str, options: SourceOptions) -> Model:

@@ -1,0 +1,58 @@
+"""A bundle where a MODEL is asked for: the packed engine file with everything that was packed beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from assay.bundle.contents import read_bundle
+from assay.bundle.manifest import NAME, verify_manifest
+from assay.core.engine import Candidate
+from assay.core.errors import BadInput, NotAvailable, UntrustedCode
+from assay.core.model import Model
+from assay.core.tensors import Signature
+from assay.job.opening import with_module
+
+
+def bundle_folder(spec: str) -> Path | None:
+    """The bundle that ``spec`` names (its folder, or the run folder it lies in); None for any other MODEL."""
+    folder = Path(spec)
+    for found in (folder / "bundle", folder):
+        if (found / NAME).is_file():
+            return found
+    return None
+
+
+def packed_model(folder: Path, engine_name: str | None, *, trust: bool = False) -> tuple[Model, Candidate, Signature]:
+    """What the bundle holds, its digests recomputed; it is opened as it was proved.
+
+    Raises BadInput for a bundle that is not whole, or another engine than its own; NotAvailable where only a
+    recipe travels; UntrustedCode where opening it runs code that was not trusted.
+    """
+    problems = verify_manifest(folder)
+    if problems:
+        raise BadInput(f"{folder} is not whole: {problems[0]}", remedy=f"assay check {folder}")
+    bundle = read_bundle(folder)
+    if bundle.artifact is None:
+        how = (bundle.recipe or {}).get("command")
+        raise NotAvailable(f"{folder} holds no engine file, only the recipe to build one", remedy=how)
+    if bundle.code and not trust:
+        raise UntrustedCode(f"opening {folder} runs code: {', '.join(bundle.code)}", remedy="--trust")
+    candidate = bundle.candidate
+    if engine_name not in (None, candidate.engine):
+        raise BadInput(
+            f"{folder} is for {candidate.engine}, not {engine_name}",
+            remedy="give the MODEL it was made from to choose an engine",
+        )
+    artifact = with_module(bundle.artifact)
+    model = Model(
+        name=bundle.model,
+        spec=str(folder),
+        artifact=artifact,
+        weights=f"packed in {folder.name}",
+        inputs=bundle.signature.inputs,
+        preprocess=bundle.preprocess,
+        labels=bundle.labels,
+        runs_code=bundle.runs_code,
+    )
+    return model, replace(candidate, artifact=artifact), bundle.signature

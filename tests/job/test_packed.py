@@ -1,0 +1,79 @@
+"""A bundle, or the run folder around it, wherever a MODEL is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assay.bundle.contents import BundleContents
+from assay.bundle.pack import pack
+from assay.cli.main import run_cli
+from assay.core.artifact import file_artifact
+from assay.core.engine import Candidate, OpenOptions
+from assay.core.errors import AssayError, BadInput
+from assay.engines.onnxruntime import OnnxRuntimeEngine
+from assay.graph.signature import read_signature
+from assay.job.packed import bundle_folder
+from assay.job.single import Wanted, prepare
+from assay.sources import SourceOptions
+
+
+@pytest.fixture(scope="module")
+def run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with its bundle."""
+    artifact, engine = file_artifact(model, "onnx"), OnnxRuntimeEngine()
+    candidate = Candidate(artifact, "onnxruntime", engine.version(), OpenOptions(threads=1), "a processor")
+    feed = {"x": np.full((1, 1, 8, 8), 0.5, np.float32)}
+    with engine.open(artifact, candidate.options) as session:
+        goldens = ((feed, session.run(feed)),)
+    labels = tuple(f"digit {i}" for i in range(10))
+    contents = BundleContents(
+        "means", candidate, read_signature(model), goldens, {"max_relative_rms": 1e-5, "source": "test"}, labels=labels
+    )
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "manifest.json").write_text("{}")  # a run folder has one of its own
+    pack(contents, folder / "bundle")
+    return folder
+
+
+def test_both_folders_name_the_bundle(run: Path, model: Path) -> None:
+    assert bundle_folder(str(run)) == bundle_folder(str(run / "bundle")) == run / "bundle"
+    assert bundle_folder(str(model)) is None
+    assert bundle_folder(str(model.parent)) is None
+    assert bundle_folder("timm:resnet18") is None
+
+
+def test_it_is_opened_as_it_was_packed(run: Path, tmp_path: Path) -> None:
+    ready = prepare(Wanted(str(run)), SourceOptions(out_dir=tmp_path))
+    assert ready.candidate.options == OpenOptions(threads=1)
+    assert ready.candidate.artifact.path.is_relative_to(run / "bundle")
+    assert ready.model.labels is not None
+    assert ready.model.labels[3] == "digit 3"
+    with pytest.raises(BadInput, match="is for onnxruntime, not openvino"):
+        prepare(Wanted(str(run), engine="openvino"), SourceOptions(out_dir=tmp_path))
+
+
+def test_evaluate_scores_it(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    transform = f"{model.parent / 'pre.py'}:unit"
+    scored = []
+    for given in (model, run):
+        more = ["--data", "digits", "--preprocess", transform, "--limit", "200", "--trust", "--json"]
+        assert run_cli(["evaluate", str(given), *more]) == 0
+        (record,) = json.loads(capsys.readouterr().out)["records"]
+        scored.append(record["figures"]["accuracy.top1"]["value"])
+    assert scored[0] == scored[1] > 0.8
+
+
+def test_one_that_was_tampered_with_is_refused(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "bundle"
+    shutil.copytree(run / "bundle", other)
+    file = next(p for p in other.rglob("*.onnx"))
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(AssayError, match="is not whole"):
+        prepare(Wanted(str(other)), SourceOptions(out_dir=tmp_path / "out"))
