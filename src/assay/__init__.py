@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assay.core.errors import AssayError
     from assay.judge.policy import Policy
     from assay.sources.registry import create_model, list_models, register_model
+    from assay.sources.torchvision_ops import make_torchvision_importable
 
 _PUBLIC = {
     "AssayError": "assay.core.errors",
@@ -27,6 +28,7 @@ _PUBLIC = {
     "export_onnx": "assay.api",
     "list_engines": "assay.api",
     "list_models": "assay.sources.registry",
+    "make_torchvision_importable": "assay.sources.torchvision_ops",
     "open": "assay.api",
     "register_model": "assay.sources.registry",
     "run": "assay.api",
@@ -44,6 +46,7 @@ __all__ = [
     "export_onnx",
     "list_engines",
     "list_models",
+    "make_torchvision_importable",
     "open",
     "register_model",
     "run",

@@ -38,6 +38,7 @@ def test_axes():
         ("--budget 1s", "less than 10 s"),
         ("--batch 0", "--batch 0: these are no whole numbers"),
         ("--precision int3", "int3"),
+        ("--max-drop lots", "--max-drop 0.5%"),
         ("--engine openvin", "openvino"),
         ("--streams x", "--streams x: these are no whole numbers"),
     ],

@@ -188,8 +188,22 @@ def test_imagefolder_refuses_folders_that_say_nothing(tmp_path: Path, zoo: dict[
         open_reader(str(tmp_path))
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog" / "a.jpg").write_bytes(zoo["420"])
-    with pytest.raises(BadInput, match=r"1 of 2 class folders of .* hold no images: cat"):
-        open_reader(str(tmp_path))
+
+
+def test_imagefolder_counts_class_folders_without_images(tmp_path: Path, zoo: dict[str, bytes]) -> None:
+    """They are said, and the classes behind them keep their numbers."""
+    for name in ("ant", "bee", "cat"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ant" / "notes.txt").write_text("none yet")
+    (tmp_path / "cat" / "a.jpg").write_bytes(zoo["420"])
+    reader = open_reader(str(tmp_path))
+    assert reader.labels == ("ant", "bee", "cat")
+    assert [(i.id, i.target) for i in reader.items()] == [("cat/a.jpg", 2)]
+    (said,) = reader.warnings
+    assert "2 of 3 class folders" in said and "ant, bee" in said
+    (tmp_path / "ant" / "b.jpg").write_bytes(zoo["420"])
+    (tmp_path / "bee" / "b.jpg").write_bytes(zoo["420"])
+    assert open_reader(str(tmp_path)).warnings == ()
 
 
 def test_a_file_that_vanished_is_named(image_tree: Path) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assay.cli.main import run_cli
 from assay.core.errors import BadInput, NotAvailable
-from assay.core.record import read_records
+from assay.core.record import Record, read_records
 from assay.core.workload import Arrivals, Clients
 from assay.job.bench.load_trial import Through
 from assay.job.bench.loadgen import loadgen_settings
 from assay.job.bench.many import ThroughputTable, bench_many, expand, throughput
 from assay.job.bench.one import NO_RATE, Bench, Press, bench_one
 from assay.job.bench.pair import Against
+from assay.job.folder import RunFolder
 from assay.job.progress import Silent
 from assay.measure.raw import load_raw
 from assay.measure.server import Limit
@@ -179,6 +181,21 @@ def test_many_models_one_table_resumed(model, tmp_path):
     assert set(table.rows) == {"small", "other"}
     assert table.to_markdown().startswith("assay 9.9\n")
     assert "missing.onnx has no figures" in str(table)
+
+
+def test_a_folder_of_speeds_alone_is_reported_and_a_run_that_broke_off_is_not(model, tmp_path, capsys):
+    """Nothing judges what ``bench --out`` wrote, so that there is no verdict says nothing about how it ended."""
+    out = tmp_path / "out"
+    bench_many([str(model)], Bench("", batches=(1,), duration_s=0.05), source(), Notes(), out)
+    assert run_cli(["report", str(out)]) == 0
+    assert "small" in (out / "report.md").read_text()
+    records = read_records(out / "records.jsonl")[0]
+    with RunFolder(tmp_path / "broken") as folder:
+        for record in (*records, Record("build", {"model": "small"}, "skipped", reason="not here")):
+            folder.append(record)
+    capsys.readouterr()
+    assert run_cli(["report", str(tmp_path / "broken")]) == 2
+    assert "did not finish" in capsys.readouterr().err
 
 
 def test_throughput_in_python(model):

@@ -338,3 +338,23 @@ def test_dumps_that_cannot_be_right(dumped: Path) -> None:
         evaluate_dumps(Dumps(str(dumped / "dumps"), labels))
     assert run_cli(["evaluate", "--from-dumps", str(dumped / "dumps")]) == 2
     assert run_cli(["evaluate"]) == 2
+
+
+def digest_of(model: str, rows: Path, tmp_path: Path, **settings: Any) -> str:
+    found = evaluate_one(Evaluation(model, f"npz:{rows}", **settings), source(tmp_path), Silent()).record
+    return str(found.details["samples_sha256"])
+
+
+def test_the_digest_of_the_evaluation_set(linear: str, rows: Path, tmp_path: Path) -> None:
+    """The same for every engine, batch size and run that was gone on with; another one for other samples."""
+    whole = digest_of(linear, rows, tmp_path)
+    assert len(whole) == 64
+    assert digest_of(linear, rows, tmp_path, engine="openvino", batch=7) == whole
+    assert digest_of(linear, rows, tmp_path, limit=100) != whole
+    out = tmp_path / "kept"
+    assert digest_of(linear, rows, tmp_path, out=out) == whole
+    assert digest_of(linear, rows, tmp_path, out=out) == whole, "every shard was finished before"
+    arrays = dict(np.load(rows))
+    arrays["x"][-1] += 1
+    np.savez(tmp_path / "moved.npz", **arrays)
+    assert digest_of(linear, tmp_path / "moved.npz", tmp_path) != whole

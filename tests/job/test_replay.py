@@ -12,13 +12,13 @@ from assay.bundle.contents import BundleContents
 from assay.bundle.pack import pack
 from assay.cli.main import run_cli
 from assay.core.artifact import file_artifact
+from assay.core.disturbance import NEIGHBOURS
 from assay.core.engine import Candidate, OpenOptions
 from assay.core.record import Figure, Record
 from assay.engines.onnxruntime import OnnxRuntimeEngine
 from assay.job.replay.moves import moves
 from assay.job.replay.one import rows_of
 from assay.job.replay.overlay import check_requirement
-from assay.measure.noise import NEIGHBOURS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
-from assay.job.request import RunRequest
+from assay.job.request import Int8, Objects, RunRequest
 from assay.job.tune.one import tune
 from assay.job.tune.request import TuneRequest, Tuning
 from assay.job.tune.space import Axes
@@ -133,6 +133,48 @@ def test_a_drop_without_data_is_refused_before_the_search(model, tmp_path):
         with pytest.raises(BadInput, match="no real data"):
             tune(TuneRequest(request, tuning))
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_int8_under_control_is_a_candidate(model, tmp_path, capsys):
+    """--max-drop is the objective's limit and int8's: the file is made for it, tried, and the winner is held to it."""
+    code, found = tuned(
+        capsys, model, "--data", "digits", "--preprocess", f"{model.parent}/pre.py:unit", "--max-drop", "2%",
+        "--int8-method", "ort", "--engine", "onnxruntime", "--precision", "fp32,int8", "--batch", "8",
+        "--streams", "1", "--threads", "1", "--no-graph-options", "--no-compile", "--budget", "60s",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert code == 0, found["verdict"]
+    assert found["tuned"]["objective"] == "throughput where drop <= 2.00 %"
+    (made,) = [r for r in found["records"] if r["kind"] == "quantize"]
+    assert made["status"] == "ok" and made["conditions"]["max_drop"] == 0.02
+    assert made["details"]["control"]["chosen"]["drop"] <= 0.02
+    tried = {r["subject"]["precision"] for r in found["records"] if r["kind"] == "measure"}
+    assert "int8" in tried
+    states = {r["limit"]: r["state"] for r in found["verdict"]["reasons"]}
+    assert states["accuracy.drop"] == "passed"
+    assert isinstance(found["tuned"]["cut"], list)
+
+
+def test_too_few_control_samples_keep_int8_out_unless_it_was_asked_for(model, tmp_path):
+    rows = digits_rows(60)
+    axes = Axes(batches=(1,), streams=(1,), threads=(1,), forms=False)
+    settings = {"engines": ("onnxruntime",), "precisions": None, "compiled": False, "int8": Int8(method="ort")}
+    tuning = Tuning(parse_objective("throughput where drop < 0.5%"), 60.0, axes)
+    found = tune(TuneRequest(RunRequest(str(model), tmp_path / "r", **settings), tuning), Objects(data=rows))
+    (skipped,) = [r for r in found.records if r.kind == "build" and r.subject["precision"] == "int8"]
+    assert "cannot show a drop of 0.50" in str(skipped.reason)
+    typed = {**settings, "int8": Int8(method="ort", max_drop=0.005)}
+    with pytest.raises(BadInput, match="cannot show a drop"):
+        tune(TuneRequest(RunRequest(str(model), tmp_path / "s", **typed), tuning), Objects(data=rows))
+
+
+def digits_rows(count):
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = data.images[:count].astype(np.float32)[:, None] / 16
+    return [(image, int(target)) for image, target in zip(images, data.target, strict=False)]
 
 
 def test_an_engine_that_is_not_here_is_named_and_the_rest_is_done(model, tmp_path):

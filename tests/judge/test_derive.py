@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from assay.core.disturbance import taken_by_host, used_by_others
 from assay.core.record import Figure, withheld
 from assay.judge.derive import speedup, unlike
 
@@ -88,3 +89,36 @@ def test_a_ratio_over_a_series_too_short_for_an_interval_is_withheld(pair) -> No
     assert "too short" in found.reason
     whole = speedup(record, replace(baseline, label="underpowered"))
     assert (whole.value is None) == (baseline.figures["throughput"].low is None)
+
+
+def shared(record, cores, host=False):
+    said = taken_by_host(cores, 2) if host else used_by_others(cores, 2)
+    return replace(record, warnings=(*record.warnings, said))
+
+
+def test_a_disturbed_baseline_may_only_lower_the_ratio(pair) -> None:
+    quiet, found = speedup(*pair), speedup(pair[0], shared(pair[1], 0.3))
+    assert found.value == quiet.value
+    assert found.low == pytest.approx(quiet.low * 0.65) and found.high == quiet.high
+    assert found.confidence is None
+    assert "the baseline's series was disturbed" in found.reason and "0.3 of 2 cores" in found.reason
+
+
+def test_a_disturbed_series_may_only_raise_it(pair) -> None:
+    quiet, found = speedup(*pair), speedup(shared(pair[0], 0.2, host=True), pair[1])
+    assert found.low == quiet.low and found.high == pytest.approx(quiet.high / 0.75)
+    assert "this series was disturbed" in found.reason and "the host took" in found.reason
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_was_disturbed_too_much_has_no_ratio(pair, side) -> None:
+    records = list(pair)
+    records[side] = shared(shared(records[side], 0.3), 0.2, host=True)
+    found = speedup(*records)
+    assert found.value is None and "was disturbed" in found.reason and "cores" in found.reason
+
+
+def test_a_bare_ratio_is_bracketed_too(pair) -> None:
+    bare = replace(pair[0], figures={"throughput": Figure(300.0, "samples/s")})
+    found = speedup(bare, shared(pair[1], 0.1))
+    assert (found.low, found.high) == (pytest.approx(3.0 * 0.85), pytest.approx(3.0))

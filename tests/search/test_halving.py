@@ -156,3 +156,28 @@ def test_the_largest_machine_layout_is_scouted():
     )
     found = search(landscape.Space(families), THROUGHPUT, machine)
     assert found.best.point.layout == wide
+
+
+def test_no_trial_begins_that_would_not_end_in_time():
+    """A clock that the machine moves: every trial takes its measurement and what opening took before."""
+    from assay.core import clock
+
+    class Timed(Landscape):
+        def __call__(self, point, effort):
+            records = super().__call__(point, effort)
+            self.ended.append(self.spent_s)
+            return records
+
+    for open_s, budget_s in ((0.3, 4.0), (1.0, 8.0), (2.5, 16.0)):
+        machine = Timed(SPEEDS[0], open_s=open_s)
+        machine.ended = []
+        hands = clock.Clock(lambda machine=machine: machine.spent_s, lambda s: None, clock.REAL.wall)
+        with clock.use(hands):
+            found = search(
+                space(*FAMILIES),
+                THROUGHPUT,
+                machine,
+                watch=Watch(time_left=lambda m=machine, b=budget_s: b - m.spent_s),
+            )
+        assert not found.complete and found.trials == len(machine.ended) > 2
+        assert machine.ended[-1] <= budget_s + 0.5, "calls of another batch size may take a little longer"

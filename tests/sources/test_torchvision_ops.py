@@ -26,3 +26,9 @@ def test_works_after_an_import_has_failed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_the_public_name_is_the_same_function() -> None:
+    import assay
+
+    assert assay.make_torchvision_importable is make_importable

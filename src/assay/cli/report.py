@@ -21,11 +21,14 @@ def command(**values: Any) -> int:
     from assay.job.reporting import write_reports
 
     run = load_folder(values["run"])
-    if run.verdict is None and not run.about.get("imported"):
-        raise BadInput(f"{run.path} has no verdict.json: the run did not finish", remedy=run.about.get("command"))
+    about = run.about
+    if run.only_measured:
+        about = {"model": ", ".join(dict.fromkeys(str(r.subject.get("model", "")) for r in run.records))}
+    elif run.verdict is None and not about.get("imported"):
+        raise BadInput(f"{run.path} has no verdict.json: the run did not finish", remedy=about.get("command"))
     for note in run.notes:
         output.warn(note)
-    for path in write_reports(run.path, run.records, run.verdict, run.about):
+    for path in write_reports(run.path, run.records, run.verdict, about):
         output.say(str(path))
     output.result(records=run.records, verdict=run.verdict, best=run.about.get("best"))
     return 0

@@ -13,6 +13,7 @@ from assay.cli.options import (
     command_line,
     common,
     export_options,
+    fraction,
     model_options,
     output_of,
     precisions,
@@ -54,7 +55,12 @@ if TYPE_CHECKING:
     help="Calls side by side: streams, or instances on engines without streams.",
 )
 @click.option("--no-graph-options", is_flag=True, help="Keep to each engine's usual form of the graph.")
+@click.option(
+    "--max-drop", metavar="0.5%", help="At most this drop in accuracy; int8 puts its worst layers back for it."
+)
 @click.option("--calibration", metavar="DATA|synthetic", help="Calibrate int8 on these instead of a part of --data.")
+@click.option("--control", metavar="DATA", help="Control int8's accuracy on these instead of a part of --data.")
+@click.option("--int8-method", metavar="nncf|ort", help="Who makes int8; default: nncf.")
 @click.option("--no-compile", is_flag=True, help="Leave out the baseline torch.compile, which compiles for minutes.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--policy", type=click.Path(path_type=Path), metavar="FILE.toml", help="Further limits.")
@@ -69,6 +75,7 @@ def command(**values: Any) -> int:
     \b
     assay tune timm:resnet50 --data synthetic --objective throughput --budget 3m
     assay tune net.onnx --objective "throughput where p99 < 15ms and drop < 0.5%" --data imagenet/val
+    assay tune net.onnx --max-drop 0.5% --data imagenet/val
     assay tune timm:resnet18 --objective "latency where memory < 1GiB" --engine openvino,onnxruntime
     """
     output = output_of("tune", values)
@@ -143,7 +150,12 @@ def _run_request(values: dict[str, Any]) -> RunRequest:
         policy=Policy.load(values["policy"]) if values["policy"] else DEFAULT_POLICY,
         labels=values["labels"],
         command=command_line("tune"),
-        int8=Int8(calibration=values["calibration"]),
+        int8=Int8(
+            values["calibration"],
+            values["control"],
+            max_drop=fraction(values["max_drop"]),
+            method=values["int8_method"],
+        ),
         compiled=not values["no_compile"],
     )
 
@@ -205,6 +217,8 @@ def lines(tuned: dict[str, Any], best: dict[str, Any] | None) -> list[str]:
         name = f"{best['engine']} {best['precision']}, batch {best['batch']}"
         found.append(f"chosen:  {name}, {', '.join(settings)}")
         found += [f"  gain over {name.replace('_', '.')}: {_gain(figure)}" for name, figure in tuned["gains"].items()]
+    elif tuned.get("so_far") and not tuned["refused"]:
+        found.append(f"best so far, not proved: {tuned['so_far']}")
     found += [f"not tried: {item['points']} of {item['family']}: {item['reason']}" for item in tuned["left"]]
     found += [f"may not win: {text}" for text in tuned["refused"]]
     return found

@@ -15,6 +15,9 @@ from assay.data.files import IMAGE_SUFFIXES, existing_folder, is_image, read_fil
 class ImageFolderReader:
     """Class folders in sorted order give the targets 0, 1, …; files below them, sorted, are the items.
 
+    A folder without images is a class of its own all the same, as the numbers of the others depend on it;
+    ``warnings`` count and name such folders.
+
     An item is the file's bytes, its id the path relative to ``root`` with forward slashes.
     Only the ids are held in memory.
     """
@@ -28,6 +31,9 @@ class ImageFolderReader:
         self.name = f"imagefolder:{root}"
         classes, self._files = _scan(root)
         self.labels: tuple[str, ...] | None = classes
+        filled = {target for _, target in self._files}
+        empty = [name for target, name in enumerate(classes) if target not in filled]
+        self.warnings = (_without_images(root, empty, len(classes)),) if empty else ()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -38,7 +44,7 @@ class ImageFolderReader:
 
 
 def open_imagefolder(argument: str | None, context: ReaderContext) -> ImageFolderReader:
-    """Raises BadInput for a folder without class folders, and for a class folder without images."""
+    """Raises BadInput for a folder without class folders, and for one without any images."""
     return ImageFolderReader(existing_folder(argument, "imagefolder"))
 
 
@@ -47,21 +53,20 @@ def _scan(root: Path) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
     if not folders:
         raise BadInput(_no_class_folders(root), remedy=_fix(root))
     files: list[tuple[str, int]] = []
-    empty: list[str] = []
     for target, folder in enumerate(folders):
         found = sorted(p for p in folder.rglob("*") if is_image(p))
         files += [(p.relative_to(root).as_posix(), target) for p in found]
-        if not found:
-            empty.append(folder.name)
     if not files:
         raise BadInput(f"no images below {root}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    if empty:
-        shown = ", ".join(empty[:5]) + (" …" if len(empty) > 5 else "")
-        raise BadInput(
-            f"{len(empty)} of {len(folders)} class folders of {root} hold no images: {shown}",
-            remedy="remove the folders that are not classes, or fill them: every folder counts as a class",
-        )
     return tuple(f.name for f in folders), files
+
+
+def _without_images(root: Path, empty: list[str], classes: int) -> str:
+    shown = ", ".join(empty[:5]) + (" …" if len(empty) > 5 else "")
+    return (
+        f"{len(empty)} of {classes} class folders of {root} hold no images: {shown}. They count as classes, "
+        "since every folder does; remove those that are none"
+    )
 
 
 def _no_class_folders(root: Path) -> str:

@@ -18,7 +18,7 @@ with ``threads`` threads.
 from __future__ import annotations
 
 import shutil
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class OnnxRuntimeEngine:
     """Provider options for a process whose other threads need the cores too, such as a server's."""
     tuned_options = ((("graph_optimization_level", "extended"),),)
     """Provider options worth trying besides none, each a set of them."""
+    converted_on: Mapping[str, tuple[str, ...]] = {"cuda": ("fp16", "bf16")}
+    """Precisions that a file is worth converting to, by kind of device: on others there are no kernels for them."""
 
     def version(self) -> str:
         try:

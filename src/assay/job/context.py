@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from assay.core.tensors import Array, Feed, Signature
 from assay.core.transform import Transform
 from assay.graph.feeds import draw_feed
 from assay.job.folder import RunFolder
+from assay.job.pace import Pace
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 
@@ -27,7 +29,7 @@ class Context:
     """One run in progress.
 
     ``missing`` collects what was asked for by name and is not here (exit code 3); ``reference`` is the
-    label of the run's reference, which speed-ups are over.
+    label of the run's reference, which speed-ups are over; ``pace`` keeps the budget of ``request.effort``.
     """
 
     request: RunRequest
@@ -41,6 +43,12 @@ class Context:
     missing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     reference: str = ""
+    pace: Pace = field(default_factory=Pace)
+
+    def __post_init__(self) -> None:
+        budget_s = self.request.effort.budget_s
+        if budget_s is not None and math.isinf(self.pace.ends_s):
+            self.pace = Pace(self.started_s + budget_s)
 
     def batches(self, signature: Signature) -> tuple[int, ...]:
         """The batch sizes to measure: those asked for, or the one a static model accepts."""
@@ -52,8 +60,7 @@ class Context:
         return (static,)
 
     def out_of_time(self) -> bool:
-        budget = self.request.effort.budget_s
-        return budget is not None and clock.now() - self.started_s > budget
+        return self.pace.left() < 0
 
     def done(self, text: str, *, unchanged: bool = False) -> None:
         """The stage that began last has ended; ``unchanged`` where the last run's result still holds."""
@@ -71,6 +78,7 @@ class Exported:
 
     ``precision`` is the one the graph is written in, ``depth`` its rounding depth.  ``lowered`` holds the
     same graph in other precisions, ``not_lowered`` why there is none in a precision that was considered.
+    ``converted`` and ``not_converted`` are the same by engine and precision, for engines that take such a file.
     """
 
     onnx: Artifact | None
@@ -79,6 +87,8 @@ class Exported:
     precision: str = "fp32"
     lowered: Mapping[str, Artifact] = field(default_factory=dict)
     not_lowered: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[tuple[str, str], Artifact] = field(default_factory=dict)
+    not_converted: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,11 @@ class Data:
     ranges: tuple[tuple[str, float, float], ...] = ()
     identity: str = ""
     better: bool | None = True
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the data, in words."""
+        return tuple(getattr(self.reader, "warnings", ()))
 
     @property
     def real(self) -> bool:

@@ -12,6 +12,7 @@ STAGE_VERSIONS = {
     "source": 1,
     "export": 1,
     "quantize": 1,
+    "convert": 1,
     "build": 1,
     "buckets": 1,
     "verify": 1,

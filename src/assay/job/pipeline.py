@@ -26,8 +26,10 @@ from assay.job.stages.baseline import compiled_baseline
 from assay.job.stages.buckets import prove_buckets
 from assay.job.stages.build import build
 from assay.job.stages.choose import best_json, choose, judge
+from assay.job.stages.convert import convert
 from assay.job.stages.evaluate import evaluate
 from assay.job.stages.export import export
+from assay.job.stages.in_time import candidate_in_time, one_of_each_first
 from assay.job.stages.measure import Baselines, confirm, measure
 from assay.job.stages.quantize import check_int8, quantize
 from assay.job.stages.report import pack, report
@@ -105,21 +107,32 @@ def _run(ctx: Context) -> RunResult:
     check_int8(ctx.request, ctx.objects, written_in(ctx.model))
     exported = export(ctx)
     data = open_data(ctx.request, ctx.objects, ctx.model, exported.signature)
+    for text in data.warnings:
+        ctx.warn(text)
     exported, data = quantize(ctx, exported, data)
-    reference = reference_candidate(ctx.model, exported.onnx, exported.signature, ctx.device_name)
+    exported = convert(ctx, exported)
+    ctx.pace.share_out()
+    found = (ctx.model, exported.onnx, exported.signature)
+    reference = reference_candidate(*found, ctx.device_name, ctx.request.threads)
     ctx.reference = reference.label
     candidates = tuned(ctx, Scene(exported, data, reference), build(ctx, exported))
     candidates = prove_buckets(ctx, exported, candidates, data)
-    for candidate in candidates:
-        if _has_time(ctx, candidate, "verify"):
-            verify(ctx, exported, _compared_with(candidate, reference, candidates), candidate, data)
+    for candidate in one_of_each_first(ctx, [(c.engine, c) for c in candidates]):
+        if candidate_in_time(ctx, candidate, "verify"):
+            with ctx.pace.timed("verify"):
+                verify(ctx, exported, _compared_with(candidate, reference, candidates), candidate, data)
     healthy = [c for c in candidates if _ran(ctx, c)]
     if healthy:
-        evaluate(ctx, reference, reference, data)
-    for candidate in healthy:
-        if candidate.digest != reference.digest and _has_time(ctx, candidate, "evaluate"):
-            evaluate(ctx, candidate, reference, data)
-    baselines = _measure_all(ctx, exported, healthy, reference, data)
+        with ctx.pace.timed("evaluate"):
+            evaluate(ctx, reference, reference, data)
+    scored = [c for c in healthy if c.digest == reference.digest]
+    others = [(c.engine, c) for c in healthy if c.digest != reference.digest]
+    for candidate in one_of_each_first(ctx, others):
+        if candidate_in_time(ctx, candidate, "evaluate"):
+            with ctx.pace.timed("evaluate"):
+                evaluate(ctx, candidate, reference, data)
+            scored.append(candidate)
+    baselines = _measure_all(ctx, exported, scored or healthy, reference, data)
     choice = choose(ctx, candidates)
     confirmed: list[Record] = []
     chosen = next((c for c in candidates if c.digest == choice.candidate), None)
@@ -166,9 +179,10 @@ def _measure_all(
     baselines = Baselines()
     for candidate in sorted(candidates, key=lambda c: _measured_early(c, reference)):
         is_reference = candidate.digest == reference.digest
-        if not _has_time(ctx, candidate, "measure"):
+        if not candidate_in_time(ctx, candidate, "measure"):
             continue
-        found = measure(ctx, candidate, data, baselines)
+        with ctx.pace.timed("measure"):
+            found = measure(ctx, candidate, data, baselines)
         if is_reference:
             compiled = compiled_baseline(ctx, exported, reference, data, found) if not ctx.out_of_time() else []
             baselines = Baselines(found, compiled)
@@ -189,17 +203,6 @@ def _ran(ctx: Context, candidate: Candidate) -> bool:
         r.kind == "verify" and r.status == "ok" and r.subject.get("candidate") == candidate.digest
         for r in ctx.folder.current()
     )
-
-
-def _has_time(ctx: Context, candidate: Candidate, stage: str) -> bool:
-    """False, with a Record that says so, once the budget is spent."""
-    if not ctx.out_of_time():
-        return True
-    reason = f"the budget of {ctx.request.effort.budget_s:.0f} s was spent before this {stage}"
-    record = Record(stage, candidate.subject(ctx.model.name), status="skipped", reason=reason)
-    ctx.folder.save(f"{stage}-{candidate.engine}-{candidate.options.precision}", "out of time", {}, [record])
-    ctx.warn(f"{candidate.label}: {reason}")
-    return False
 
 
 def _about(ctx: Context, best: dict[str, Any] | None) -> dict[str, Any]:

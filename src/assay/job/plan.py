@@ -8,6 +8,7 @@ from typing import Any
 from assay.core.units import Seconds, format_seconds
 from assay.job.opening import default_engines, engine, known_engines
 from assay.job.request import BASELINE, CANDIDATE_PRECISIONS, RunRequest
+from assay.job.stages.convert import plan_conversions
 from assay.job.stages.quantize import int8_not_planned
 
 EXPORT_S = 20.0
@@ -16,6 +17,7 @@ VERIFY_S = 8.0
 OPEN_S = 4.0
 QUANTIZE_S = 30.0
 COMPILE_S = 60.0
+CONVERT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def plan(request: RunRequest) -> Plan:
     steps = [Step("export", f"{request.model} to ONNX, free dims proved, compared with PyTorch", EXPORT_S)]
     if any(name.endswith(" int8") for name in runnable):
         steps.append(Step("quantize", f"the graph in int8, from samples of {request.data or 'nobody'}", QUANTIZE_S))
+    for precision in dict.fromkeys(p.precision for p in plan_conversions(request, "fp32") if p.reason is None):
+        steps.append(Step("convert", f"the graph in {precision}", CONVERT_S))
     steps += [Step("build", name, BUILD_S) for name in runnable]
     steps += [Step("build", f"{name}: skipped, {why}") for name, why in skipped]
     steps += [Step("verify", name, VERIFY_S) for name in runnable]
@@ -77,12 +81,15 @@ def plan(request: RunRequest) -> Plan:
 
 def _slots(request: RunRequest) -> tuple[list[str], list[tuple[str, str]]]:
     names = known_engines(request.engines) if request.engines else default_engines(request.device)
+    converted = {(p.engine, p.precision): p.reason for p in plan_conversions(request, "fp32")}
     runnable, skipped = [], []
     for name in names:
         found = engine(name)
         for precision in request.precisions or tuple(p for p in CANDIDATE_PRECISIONS if p in found.precisions):
             why = _no_int8(request) if precision == "int8" else None
-            why = why or found.unavailable(request.device, "fp32" if precision == "int8" else precision)
+            in_file = precision == "int8" or (name, precision) in converted
+            why = why or converted.get((name, precision))
+            why = why or found.unavailable(request.device, "fp32" if in_file else precision)
             if why:
                 skipped.append((f"{name} {precision}", why))
             else:

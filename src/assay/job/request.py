@@ -48,7 +48,8 @@ class Int8:
 
     ``calibration`` and ``control`` are DATA arguments, None for samples set aside from the run's own data;
     ``calibration`` may be ``synthetic``, which has to be typed.  ``max_drop`` is a fraction, None without
-    accuracy control.
+    accuracy control.  ``insist`` says whether samples too few for ``max_drop`` are an error; else int8 is then
+    not tried, and that is said.
     """
 
     calibration: str | None = None
@@ -57,6 +58,7 @@ class Int8:
     control_count: int | None = None
     max_drop: float | None = None
     method: str | None = None
+    insist: bool = True
 
 
 @dataclass(frozen=True)

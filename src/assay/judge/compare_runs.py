@@ -14,7 +14,7 @@ from typing import Any
 from assay.core.errors import BadInput, UnknownName
 from assay.core.record import Figure, withheld
 from assay.judge.cases import CATEGORIES, DIE, Case, differences, one_sided_environment
-from assay.judge.derive import speedup
+from assay.judge.derive import disturbed, speedup
 
 AXES = ("run", "device", "engine")
 CONTRADICTED = 0.005
@@ -303,7 +303,8 @@ def _against(cell: Cell, ground: Case, asked: Asked, best: bool) -> Cell:
         allow_unlike=True,
     )
     silent = ("no environment recorded for one of the two",) if one_sided_environment(cell.case, ground) else ()
-    notes = (*cell.notes, *(f"allowed: {text}" for text in differing.values()), *silent)
+    noise = disturbed(cell.case.record, ground.record) if figure.value is not None else ()
+    notes = (*cell.notes, *(f"allowed: {text}" for text in differing.values()), *silent, *noise)
     return replace(cell, ratio=replace(figure, reason=None) if figure.value is not None else figure, notes=notes)
 
 

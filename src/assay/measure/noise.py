@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from assay.core import clock
+from assay.core.disturbance import taken_by_host, used_by_others
 from assay.core.units import Seconds
 
 STAT = Path("/proc/stat")
 NOTICEABLE = 0.10
 _LEAST_S = 0.2
-
-NEIGHBOURS, STOLEN = "noisy neighbours", "the host took"
 
 
 @dataclass(frozen=True)
@@ -59,15 +57,7 @@ def neighbours(before: CpuTimes | None, after: CpuTimes | None) -> list[str]:
     stolen = after.stolen_s - before.stolen_s
     found = []
     if others / elapsed > NOTICEABLE * after.cores:
-        found.append(
-            f"{NEIGHBOURS}: other processes used {others / elapsed:.1f} of {after.cores} cores meanwhile; "
-            "stop them and measure again"
-        )
+        found.append(used_by_others(others / elapsed, after.cores))
     if stolen / elapsed > NOTICEABLE * after.cores:
-        found.append(f"{STOLEN} {stolen / elapsed:.1f} of {after.cores} cores away meanwhile")
+        found.append(taken_by_host(stolen / elapsed, after.cores))
     return found
-
-
-def disturbance(warnings: Sequence[str]) -> str | None:
-    """The warning of a measurement that says others used its cores; None for one that had them to itself."""
-    return next((w for w in warnings if w.startswith((NEIGHBOURS, STOLEN))), None)

@@ -18,6 +18,7 @@ the Records, so a resumed search goes the same way.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -110,7 +111,7 @@ def exhaust(space: Space, objective: Objective, trial: Trial, seconds: Seconds, 
 
 
 class _OutOfTime(Exception):
-    """The next trial would not fit any more."""
+    """The next trial would not end in time any more."""
 
 
 @dataclass
@@ -125,7 +126,7 @@ class _Search:
     floors: dict[Point, float] = field(default_factory=dict)
     trials: int = 0
     rounds: int = 0
-    last_s: Seconds = 0.0
+    beside_s: dict[str, Seconds] = field(default_factory=dict)
     complete: bool = True
 
     def run(self) -> Found:
@@ -260,17 +261,24 @@ class _Search:
     # trials
 
     def attempt(self, point: Point, effort: Effort) -> Standing:
-        if self.watch.time_left() <= self.last_s and self.trials:
+        if self.trials and self.watch.time_left() <= self.needed_s(point, effort):
             raise _OutOfTime
         started = clock.now()
         records = self.trial(point, effort)
-        self.last_s = clock.now() - started
+        beside_s = max(0.0, clock.now() - started - effort.seconds)
         self.trials += 1
         found = standing(point, effort.rung, records, self.objective)
         self.best_of[point] = found
+        if not found.given_up:  # one that was given up did not measure for as long
+            self.beside_s[point.family] = beside_s
         if found.given_up and effort.floor is not None:
             self.floors[point] = effort.floor
         return found
+
+    def needed_s(self, point: Point, effort: Effort) -> Seconds:
+        """The measurement, and what the family's last trial took beside it; for a new family what others' took."""
+        others = statistics.median(self.beside_s.values()) if self.beside_s else 0.0
+        return effort.seconds + self.beside_s.get(point.family, others)
 
     def short(self, share: float) -> Effort:
         return Effort("short", self.rules.short_s, self.floor(share))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assay.core.errors import BadInput, UnknownName
 from assay.core.units import format_bytes, format_percent, format_rate, format_seconds, parse_bytes, parse_seconds
@@ -81,6 +81,15 @@ def parse_objective(text: str) -> Objective:
         raise BadInput(f"nothing stands after 'where' in {words!r}", remedy=EXAMPLE)
     limits = tuple(_limit(part) for part in re.split(r"\s+and\s+|\s*,\s*", tail)) if tail else ()
     return Objective(figure, figure == "throughput", limits, words)
+
+
+def with_drop(objective: Objective, max_drop: float | None) -> Objective:
+    """``objective`` with "and the drop is at most ``max_drop``" (a fraction; None: as it is)."""
+    if max_drop is None:
+        return objective
+    limit = Limit("accuracy.drop", max_drop, True, f"drop <= {format_percent(max_drop)}")
+    joint = "and" if objective.limits else "where"
+    return replace(objective, limits=(*objective.limits, limit), text=f"{objective.text} {joint} {limit.text}")
 
 
 def _halves(words: str) -> tuple[str, str, str]:

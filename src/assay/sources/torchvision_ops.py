@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 @functools.cache
-def make_importable() -> bool:
-    """Call before anything imports torchvision; says whether the work-around was needed.
+def make_torchvision_importable() -> bool:
+    """Call before a script's own ``import torchvision`` or ``import timm``; says whether the work-around was needed.
+
+    ``assay.make_torchvision_importable()``; harmless where nothing is wrong, and where torchvision is not installed.
 
     The trap: package indexes give a CPU build of torch together with a torchvision built for CUDA.
     The library with torchvision's own operators then cannot be loaded, torchvision goes on without
@@ -46,3 +48,6 @@ def _library_loads(folder: Path) -> bool:
     except OSError:
         return False
     return bool(libraries)
+
+
+make_importable = make_torchvision_importable

@@ -14,6 +14,8 @@ from assay.core.verdict import Verdict
 from assay.job.folder import load_run
 
 DEEPEST = 4
+MEASURED = {"measure", "paired"}
+"""The kinds of Record of a folder that ``assay bench`` wrote."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class LoadedRun:
     @property
     def name(self) -> str:
         return self.path.resolve().name
+
+    @property
+    def only_measured(self) -> bool:
+        """Whether it holds what ``assay bench --out`` writes: speeds alone, which nothing judges."""
+        return not self.about and bool(self.records) and {r.kind for r in self.records} <= MEASURED
 
 
 def is_run(path: Path) -> bool:

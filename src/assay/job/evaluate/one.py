@@ -126,7 +126,7 @@ def _open(asked: Evaluation, source: SourceOptions) -> _Opened:
         fused = fuse(plain, _open_data(request, objects, plain), wanted, source)
         ready = for_throughput(fused.ready, asked.device)
         data = _open_data(request, objects, ready)
-        return _Opened(ready, data, data, (fused.note,))
+        return _Opened(ready, data, data, (fused.note, *data.warnings))
     ready = open_for_throughput(asked, source)
     data = exact = _open_data(request, objects, ready)
     if asked.preprocess == FAST:
@@ -136,7 +136,7 @@ def _open(asked: Evaluation, source: SourceOptions) -> _Opened:
                 remedy="leave it out",
             )
         data = replace(data, transform=FastImageTransform(data.transform))
-    return _Opened(ready, data, exact)
+    return _Opened(ready, data, exact, data.warnings)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from assay.core.tensors import Array, Feed, Signature
 from assay.data.dumps import write_dumps
 from assay.data.flat import key_of
 from assay.job.context import Data
+from assay.job.evaluate.identity import SetDigest
 from assay.job.opening import open_candidate
 from assay.measure.environment import cores_granted
 from assay.pipeline import (
@@ -80,6 +81,7 @@ class Passed:
     bottleneck: Bottleneck | None
     candidate: Candidate
     place: Mapping[str, Any]
+    samples_sha256: str | None = None
 
     @property
     def scored(self) -> Sequence[Scored]:
@@ -91,6 +93,7 @@ class Passed:
         failures = self.outcome.failures
         return {
             "counts": {"read": self.outcome.read, "scored": self.outcome.scored, "failed": len(failures)},
+            "samples_sha256": self.samples_sha256,
             "primary": work.task.primary,
             "higher_is_better": work.task.higher_is_better,
             "failures": [{"id": id, "reason": reason} for id, reason in failures[:MOST_FAILURES_KEPT]],
@@ -111,13 +114,15 @@ Score = Callable[[Sequence[str], Mapping[str, Array], Sequence[Any]], list[Score
 
 @dataclass(frozen=True)
 class Ran:
-    """``candidate`` as it was opened; ``place`` says where, in words of a Record's conditions, where not here."""
+    """``candidate`` as it was opened; ``place`` says where, in words of a Record's conditions, where not here.
+    ``samples_sha256`` is the digest of what was read (see SetDigest), None where it was read elsewhere."""
 
     outcome: Outcome
     flow: Flow
     store: ShardStore
     candidate: Candidate
     place: Mapping[str, Any] = field(default_factory=dict)
+    samples_sha256: str | None = None
 
 
 StoreFor = Callable[[Flow], ShardStore]
@@ -137,7 +142,7 @@ def evaluate_through(work: Work, store_for: StoreFor, on_progress: Advance, runn
     else:
         why = f"none of the {outcome.read} samples could be scored"
         figures = {work.task.primary: withheld("value", why, 0)}
-    return Passed(store, outcome, flow, figures, speed, held, ran.candidate, ran.place)
+    return Passed(store, outcome, flow, figures, speed, held, ran.candidate, ran.place, ran.samples_sha256)
 
 
 def run_here(work: Work, store_for: StoreFor, on_progress: Advance) -> Ran:
@@ -145,8 +150,13 @@ def run_here(work: Work, store_for: StoreFor, on_progress: Advance) -> Ran:
     with open_candidate(work.candidate) as session, _short_switches():
         flow = flow_for(work, session.signature, session.parallelism)
         store = store_for(flow)
-        outcome = run(stages_for(session, work), flow, store, on_progress, work.enough)
-        return Ran(outcome, flow, store, work.candidate)
+        before = [flow.shard_range(number) for number in sorted(store.finished)]
+        stages, seen = stages_for(session, work), SetDigest()
+        stages = replace(stages, prepare=seen.seen_by(stages.prepare))
+        outcome = run(stages, flow, store, on_progress, work.enough)
+        for start, stop in before:  # what a killed run had done already is read again, and no more than that
+            seen.add_all(stages.read(start, stop))
+        return Ran(outcome, flow, store, work.candidate, samples_sha256=seen.hexdigest(outcome.read))
 
 
 def flow_for(work: Work, signature: Signature, parallelism: int) -> Flow:

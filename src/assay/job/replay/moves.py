@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from assay.core.disturbance import disturbance
 from assay.core.record import Figure, Record
-from assay.measure.noise import disturbance
 
 BETTER = {"throughput": 1, "latency.p50": -1, "latency.p99": -1}
 """Figures that are held against each other, and the direction that is good."""

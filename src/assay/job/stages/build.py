@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from assay.core import child, clock
 from assay.core.artifact import Artifact
-from assay.core.engine import BuildOptions, Candidate, Engine, OpenOptions
+from assay.core.engine import BuildOptions, Candidate, OpenOptions
 from assay.core.errors import AssayError, ChildFailed
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Exported
 from assay.job.keys import stage_key
 from assay.job.opening import default_engines, engine, hardware_status, make_candidate, with_signature
 from assay.job.request import CANDIDATE_PRECISIONS
+from assay.job.stages.in_time import SHARES, in_time, one_of_each_first, time_limit, why_not
+
+CHILD = "child"
+"""What is known of the time in which a process of its own imports a library: no longer than the quickest build."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +50,43 @@ def slots(ctx: Context, exported: Exported) -> Iterator[Slot]:
         for precision in wanted:
             # Named as a pair; an engine or a precision named alone is missing only when nothing came of it.
             asked = request.engines is not None and request.precisions is not None
-            in_file = precision == native or precision in exported.lowered
-            reason = exported.not_lowered.get(precision)
-            if reason is None or "onnx" not in found.reads:
+            in_file = precision == native or precision in exported.lowered or (name, precision) in exported.converted
+            reason = exported.not_lowered.get(precision) if "onnx" in found.reads else None
+            reason = reason or exported.not_converted.get((name, precision))
+            if reason is None:
                 reason = found.unavailable(request.device, "fp32" if in_file else precision)
             if precision not in found.precisions:
                 reason = reason or f"{name} does not do {precision}"
             yield Slot(name, precision, asked, reason)
 
 
-def build(ctx: Context, exported: Exported) -> list[Candidate]:
-    """Build what can be built.  A vendor failure becomes a Record; the rest go on."""
-    candidates = []
-    for slot in slots(ctx, exported):
+def build(ctx: Context, exported: Exported, share: float = SHARES["build"]) -> list[Candidate]:
+    """Build what can be built.  A vendor failure becomes a Record; the rest go on.
+
+    With a budget nothing is begun that would take longer than ``share`` of it.
+    """
+    candidates: dict[Slot, Candidate] = {}
+    wanted = list(slots(ctx, exported))
+    for slot in one_of_each_first(ctx, [(s.engine, s) for s in wanted]):
         ctx.progress.stage("build", slot.name)
-        candidate = None if slot.reason else _build_one(ctx, exported, slot)
+        reason = slot.reason
+        if reason is None and _takes_time(ctx, exported, slot) and not in_time(ctx, slot.name, "build", share):
+            reason = why_not(ctx, "build")
+        candidate = None if reason else _build_one(ctx, exported, slot)
         if candidate is not None:
-            candidates.append(candidate)
-        elif slot.reason:
-            _skip(ctx, slot, slot.reason)
-            ctx.progress.done(f"skipped: {slot.reason}")
-    _note_missing(ctx, exported, candidates)
-    return candidates
+            candidates[slot] = candidate
+        elif reason:
+            _skip(ctx, slot, reason)
+            ctx.progress.done(f"skipped: {reason}")
+    found = [candidates[slot] for slot in wanted if slot in candidates]
+    _note_missing(ctx, exported, found)
+    return found
+
+
+def _takes_time(ctx: Context, exported: Exported, slot: Slot) -> bool:
+    """A module is opened as it is: there is nothing to build."""
+    source = _source_of(ctx, exported, slot)
+    return source is None or source.module is None
 
 
 def _note_missing(ctx: Context, exported: Exported, candidates: list[Candidate]) -> None:
@@ -93,7 +113,7 @@ def _skip(ctx: Context, slot: Slot, reason: str) -> None:
 
 def _build_one(ctx: Context, exported: Exported, slot: Slot) -> Candidate | None:
     found = engine(slot.engine)
-    source = _input_for(ctx, exported, found, slot.precision)
+    source = _source_of(ctx, exported, slot)
     if source is None:
         reason = f"{slot.engine} reads {', '.join(found.reads)}, and there is no such file of this model"
         _skip(ctx, slot, reason)
@@ -113,7 +133,9 @@ def _build_one(ctx: Context, exported: Exported, slot: Slot) -> Candidate | None
     saved = ctx.folder.finished(stage, key)
     unchanged = saved is not None
     if saved is None:
-        record, artifact = _build_file(ctx, slot, source)
+        with ctx.pace.timed("build"):
+            record, artifact = _build_file(ctx, slot, source)
+        ctx.pace.learn(CHILD, min(ctx.pace.known("build"), ctx.pace.known(CHILD, math.inf)))
         result = {"artifact": artifact.to_json(ctx.folder.path)} if artifact else {}
         saved = ctx.folder.save(stage, key, result, [record])
     record = ctx.folder.records_of(saved)[0]
@@ -140,7 +162,7 @@ def _build_file(ctx: Context, slot: Slot, source: Artifact) -> tuple[Record, Art
                 "options": BuildOptions(precision=slot.precision, device=ctx.request.device),
                 "out_dir": out_dir,
             },
-            child.Limits(timeout_s=ctx.request.effort.build_timeout_s, log=log),
+            child.Limits(timeout_s=time_limit(ctx, 0.5), log=log),
         )
     except AssayError as error:
         where = f" (log: {log.relative_to(ctx.folder.path)})" if isinstance(error, ChildFailed) else ""
@@ -171,8 +193,10 @@ def _options(ctx: Context, exported: Exported, slot: Slot) -> OpenOptions:
     return OpenOptions(slot.precision, ctx.request.device, buckets=buckets, threads=ctx.request.threads)
 
 
-def _input_for(ctx: Context, exported: Exported, found: Engine, precision: str) -> Artifact | None:
-    for artifact in (exported.lowered.get(precision), ctx.model.artifact, exported.onnx):
+def _source_of(ctx: Context, exported: Exported, slot: Slot) -> Artifact | None:
+    found, lowered = engine(slot.engine), exported.lowered.get(slot.precision)
+    converted = exported.converted.get((slot.engine, slot.precision))
+    for artifact in (converted, lowered, ctx.model.artifact, exported.onnx):
         if artifact is not None and artifact.format in found.reads:
             return artifact
     return None

@@ -11,13 +11,13 @@ from assay.core import child, clock
 from assay.core.artifact import Artifact
 from assay.core.errors import AssayError, BadInput, NotAvailable, UnknownName
 from assay.core.record import Figure, Record
-from assay.core.units import Seconds
 from assay.job.context import Context, Data, Exported
 from assay.job.keys import stage_key
 from assay.job.opening import default_engines, engine
 from assay.job.quantize.held_out import HeldOut, described, hold_out
 from assay.job.quantize.lowering import Control, LoweredFile, Lowering, lower_file
 from assay.job.request import Objects, RunRequest
+from assay.job.stages.in_time import QUANTIZE, time_limit
 from assay.precision import DEFAULT, FOR
 from assay.precision.job import Calibration
 
@@ -34,6 +34,8 @@ def check_int8(request: RunRequest, objects: Objects, precision: str | None) -> 
     if asked.method is not None and asked.method not in FOR[INT8]:
         raise UnknownName("method for int8", asked.method, FOR[INT8])
     without = request.data in (None, "synthetic") and objects.data is None
+    if asked.control is not None and asked.max_drop is None:
+        raise BadInput("--control holds the samples that --max-drop is controlled on", remedy="--max-drop 0.5%")
     if asked.max_drop is not None and without:
         what = "no data were given" if request.data is None else "synthetic data give none"
         raise BadInput(f"--max-drop needs an accuracy, and {what}", remedy="--data DATA with targets")
@@ -58,12 +60,12 @@ def quantize(ctx: Context, exported: Exported, data: Data) -> tuple[Exported, Da
     ctx.progress.stage("quantize", f"int8 by {_method(ctx.request)}")
     try:
         sets = hold_out(ctx, data, exported.signature)
+        record, made, unchanged = _made(ctx, exported, sets)
     except BadInput as error:
-        if _asked(ctx.request) or ctx.request.int8.max_drop is not None:
+        if _insists(ctx.request):
             raise
         ctx.progress.done(f"not tried: {error.message}")
         return replace(exported, not_lowered={INT8: error.message}), data
-    record, made, unchanged = _made(ctx, exported, sets)
     if made is None:
         ctx.done(f"failed: {record.reason}", unchanged=unchanged)
         ctx.warn(f"int8 could not be made: {record.reason}")
@@ -89,6 +91,10 @@ def _reads_it(name: str) -> bool:
 def _asked(request: RunRequest) -> bool:
     named = request.precisions is not None and INT8 in request.precisions
     return named or request.int8.calibration is not None
+
+
+def _insists(request: RunRequest) -> bool:
+    return _asked(request) or (request.int8.max_drop is not None and request.int8.insist)
 
 
 def _method(request: RunRequest) -> str:
@@ -207,18 +213,9 @@ def _run(ctx: Context, asked: Lowering, control: Control | None) -> LoweredFile:
     }
     if control is not None and ctx.objects.metric is not None:
         return lower_file(**arguments)
-    limits = child.Limits(timeout_s=_time_for_it(ctx), log=ctx.folder.artifacts / "quantize.log")
+    limits = child.Limits(timeout_s=time_limit(ctx, QUANTIZE), log=ctx.folder.artifacts / "quantize.log")
     found: LoweredFile = child.run("assay.job.quantize.lowering:lower_file", arguments, limits).value
     return found
-
-
-def _time_for_it(ctx: Context) -> Seconds:
-    """At most half of what is left of a budget: the other candidates need the rest."""
-    effort = ctx.request.effort
-    if effort.budget_s is None:
-        return effort.build_timeout_s
-    left = effort.budget_s - (clock.now() - ctx.started_s)
-    return min(effort.build_timeout_s, max(left / 2, 1.0))
 
 
 def _control_engine(request: RunRequest) -> str:

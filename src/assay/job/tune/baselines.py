@@ -13,12 +13,11 @@ from assay.job.opening import engine, make_candidate, with_signature
 from assay.job.request import BASELINE
 from assay.job.stages.measure import BASELINE_ROLE, Baselines
 from assay.job.tune.press import Order
+from assay.job.tune.tail import Tail
 from assay.job.tune.trials import PRESS, Trials
 from assay.search.halving import Effort
 
 LEAST_COMPILE_S = 15.0
-PATIENCE_S = 20.0
-"""How long a baseline may take to be opened and measured, even past the budget: a gain needs one."""
 _HOLD = f"{PRESS}hold"
 
 
@@ -61,15 +60,19 @@ def _why_not(trials: Trials, until_s: Seconds) -> str | None:
     return found.unavailable(trials.ctx.request.device, "fp32")
 
 
-def baselines(trials: Trials, compiling: Compiling, batch: int, seconds: Seconds, until_s: Seconds) -> Baselines:
-    """Wait for the compiler until ``until_s``, then measure both; what is missing is a Record with its reason."""
-    ready = _ready(trials, compiling, until_s)
-    trials.until_s = max(trials.until_s, clock.now() + PATIENCE_S)
-    eager = _role(trials, trials.measured(trials.scene.reference, batch, Effort("baseline", seconds), {}))
+def baselines(tail: Tail, compiling: Compiling, batch: int, until_s: Seconds) -> Baselines:
+    """Measure PyTorch run eagerly, once the compiler is done, for which ``until_s`` is waited at most, then what it
+    compiled; what is missing is a Record with its reason.  Neither begins where it would not end in time."""
+    trials, pace, effort = tail.trials, tail.pace, Effort("baseline", tail.tuning.rules.full_s)
+    after_s = tail.after_s() - tail.eager_s()
+    eager_fits = pace.fits("PyTorch run eagerly, which the gain is over", tail.eager_s(), pace.ends_s - after_s)
+    ready = _ready(trials, compiling, min(until_s, pace.ends_s - tail.after_s()))
+    eager = _role(trials, trials.measured(trials.scene.reference, batch, effort, {})) if eager_fits else []
+    if ready and not pace.fits(f"{BASELINE} as a baseline", effort.seconds, pace.ends_s - after_s):
+        ready, compiling.why_not = False, pace.cut[-1]
     if not ready or compiling.candidate is None:
         _skip(trials, compiling.why_not or "it gave no baseline")
         return Baselines(eager)
-    effort = Effort("baseline", seconds)
     compiled = _role(trials, trials.measured(compiling.candidate, batch, effort, {"role": BASELINE_ROLE}, BASELINE))
     return Baselines(eager, compiled)
 

@@ -11,6 +11,7 @@ from assay.core.errors import AssayError
 from assay.core.record import Figure, Record
 from assay.core.units import Seconds
 from assay.job.tune.press import lengths
+from assay.job.tune.tail import CHILD_S
 from assay.job.tune.trials import SECOND, Trials
 from assay.measure.paired import LEAST_QUADS, PairPlan, compare_blocks
 from assay.search.space import Point
@@ -31,18 +32,22 @@ class Finals:
     said: tuple[str, ...]
 
 
-def finals(trials: Trials, leaders: Sequence[Standing], time_left: Callable[[], Seconds]) -> Finals:
-    """The winner against each of the others in turn, A B B A; a duel that does not fit into the time is left out."""
+def finals(trials: Trials, leaders: Sequence[Standing], until: Callable[[], Seconds]) -> Finals:
+    """The winner against each of the others in turn, A B B A, until the moment ``until()``.
+
+    A duel begins only where the fewest turns that say anything end by then, as far as the trials tell.
+    """
     order = list(leaders)
     records: list[Record] = []
     said: list[str] = []
     for challenger in order[1 : 1 + MOST_DUELS]:
         champion = order[0]
-        if time_left() <= 0:
-            said.append("no time was left to measure the leaders in turns: the longest trials decide")
-            break
+        what = f"{challenger.point} against {champion.point}, measured in turns"
+        if not trials.pace.fits(what, duel_s(trials, champion.point, challenger.point), until()):
+            said.append(f"{trials.pace.cut[-1]}; their longest trials decide")
+            continue
         try:
-            ratio = duel(trials, champion.point, challenger.point, time_left())
+            ratio = duel(trials, champion.point, challenger.point, until() - clock.now())
         except AssayError as error:
             said.append(f"{challenger.point} could not be measured in turns: {error.message}")
             continue
@@ -74,9 +79,25 @@ def duel(trials: Trials, first: Point, second: Point, most_s: Seconds) -> Figure
         def block(side: int, batch: int) -> list[Seconds]:
             return [float(trials.call(names[side], "block", {"calls": calls[side]})) / batch]
 
-        left = max(1.0, most_s - (clock.now() - started))
+        turns_s = 4 * max(BLOCK_S, *(_round_s(trials, point) for point in (first, second)))
+        left = max(0.1, most_s - (clock.now() - started) - turns_s)  # the last turns begun have to end in time
         plan = PairPlan(block=1, quads=max(LEAST_QUADS, 8), max_s=left)
         return compare_blocks(lambda: block(0, first.batch), lambda: block(1, second.batch), plan).ratio
+
+
+def duel_s(trials: Trials, first: Point, second: Point) -> Seconds:
+    """What the fewest turns take that give an interval, the opening of both included, as the trials tell."""
+    points, pace = (first, second), trials.pace
+    engines = [trials.mapped.bases[point.family].engine for point in points]
+    opened = sum(pace.known(f"open {point.family}") for point in points)
+    another = CHILD_S if engines[0] == engines[1] and engines[1] + SECOND not in trials.workers else 0.0
+    rounds = [_round_s(trials, point) for point in points]
+    return opened + another + 4 * sum(rounds) + 2 * LEAST_QUADS * sum(max(BLOCK_S, r) for r in rounds)
+
+
+def _round_s(trials: Trials, point: Point) -> Seconds:
+    """One call of each caller."""
+    return trials.pace.known(f"row {point.family}") * point.batch * _callers(trials, point)
 
 
 def _callers(trials: Trials, point: Point) -> int:

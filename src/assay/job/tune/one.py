@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assay._version import __version__
@@ -13,7 +13,7 @@ from assay.core.engine import Candidate
 from assay.core.errors import BadInput
 from assay.core.record import Record
 from assay.core.verdict import Verdict
-from assay.job.context import Context
+from assay.job.context import Context, Data
 from assay.job.dataset import check_data, open_data
 from assay.job.folder import RunFolder, write_json
 from assay.job.opening import known_engines, reference_candidate, written_in
@@ -21,6 +21,7 @@ from assay.job.pipeline import RunResult, open_model
 from assay.job.progress import Progress, Silent
 from assay.job.request import Objects
 from assay.job.stages.build import build
+from assay.job.stages.convert import convert
 from assay.job.stages.export import export
 from assay.job.stages.measure import Baselines, confirm
 from assay.job.stages.quantize import check_int8, quantize
@@ -30,6 +31,7 @@ from assay.job.tune.front import Member, pareto
 from assay.job.tune.proof import Proved, context_of, prove
 from assay.job.tune.request import TuneRequest, Tuning
 from assay.job.tune.search import Moments, Searched, search_in, set_space
+from assay.job.tune.tail import Tail
 from assay.job.tune.trials import Scene, Trials
 from assay.job.tune.verdict import nothing_won, verdict_on
 from assay.measure.environment import device_name, environment
@@ -52,7 +54,9 @@ def tune(request: TuneRequest, objects: Objects | None = None, progress: Progres
     Everything is kept in the run folder; a second call with the same settings uses the trials that are there.
     Raises BadInput, NotAvailable, StorageFailed and friends before the long part wherever possible.
     """
-    run, progress, objects = request.run, progress or Silent(), objects or Objects()
+    request = request.agreed()
+    effort = replace(request.run.effort, budget_s=request.tuning.budget_s)
+    run, progress, objects = replace(request.run, effort=effort), progress or Silent(), objects or Objects()
     started_s = clock.now()
     if run.engines is not None:
         known_engines(run.engines)
@@ -72,27 +76,44 @@ def _tune(ctx: Context, tuning: Tuning) -> TuneResult:
     check_int8(ctx.request, ctx.objects, written_in(ctx.model))
     exported = export(ctx)
     data = open_data(ctx.request, ctx.objects, ctx.model, exported.signature)
+    for text in data.warnings:
+        ctx.warn(text)
     exported, data = quantize(ctx, exported, data)
+    exported = convert(ctx, exported)
     reference = reference_candidate(ctx.model, exported.onnx, exported.signature, ctx.device_name)
     ctx.reference = reference.label
-    ends_s = ctx.started_s + tuning.budget_s
-    with Trials(ctx, Scene(exported, data, reference), tuning.objective, ends_s) as trials:
+    ctx.pace.share_out()
+    with Trials(ctx, Scene(exported, data, reference), tuning.objective, ctx.pace.ends_s) as trials:
         trials.prepare()
-        set_space(trials, build(ctx, exported), tuning)
+        set_space(trials, build(ctx, exported, tuning.shares.build), tuning)
+        tail = Tail(trials, tuning)
         moments = Moments(ctx.started_s, tuning.budget_s, clock.now())
         ends = (moments.at(tuning.shares.search), moments.at(tuning.shares.finals))
-        searched = search_in(ctx, trials, tuning, ends)
+        searched = search_in(ctx, trials, tuning, ends, tail.reserve_s)
         _keep(ctx, searched)
-        proved = _proved(trials, searched, tuning, moments)
-    confirmed: list[Record] = []
-    if proved.winner is not None:
-        winner, batch = proved.candidate, proved.winner.point.batch
-        confirmed = confirm(proved.ctx, winner, data, batch, proved.baselines)
-        records = ctx.folder.current()
-        verdict = verdict_on(winner, batch, records, (ctx.request.policy, tuning.objective))
-    else:
-        verdict = nothing_won(searched.found, proved.refused, tuning.objective)
-    return _result(ctx, tuning, searched, (proved, confirmed, verdict))
+        proved = _proved(tail, searched, moments)
+    if proved.winner is None:
+        verdict = nothing_won(searched.found, proved.refused, tuning.objective, proved.unproved)
+        return _result(ctx, tuning, searched, (proved, [], verdict))
+    published = _published(proved, tail, data)
+    records = ctx.folder.current()
+    verdict = verdict_on(proved.candidate, proved.winner.point.batch, records, (ctx.request.policy, tuning.objective))
+    return _result(ctx, tuning, searched, (proved, published, verdict))
+
+
+def _published(proved: _Won, tail: Tail, data: Data) -> list[Record]:
+    """A fresh run of the winner; where none fits into the budget any more, its longest trial."""
+    winner, ctx = proved.winner, proved.ctx
+    assert winner is not None
+    seconds = tail.confirm_for(winner.point)
+    if seconds is not None:
+        left = max(1.0, ctx.pace.left())
+        effort = replace(ctx.request.effort, confirm_s=seconds, build_timeout_s=left)
+        ctx = replace(ctx, request=replace(ctx.request, effort=effort))
+        return confirm(ctx, proved.candidate, data, winner.point.batch, proved.baselines)
+    ctx.pace.cut.append("a fresh run of the winner: the figures are those of its longest trial, by which it was chosen")
+    trials = [r for r in ctx.folder.current() if r.id in winner.records and r.kind == "measure"]
+    return [replace(r, figures={**r.figures, **proved.baselines.figures(r)}) for r in trials]
 
 
 def _refuse_drop(ctx: Context, tuning: Tuning) -> None:
@@ -117,6 +138,7 @@ class _Won:
     mapped: Any
     refused: tuple[str, ...]
     baselines: Baselines = field(default_factory=Baselines)
+    unproved: str | None = None
 
     @property
     def candidate(self) -> Candidate:
@@ -125,23 +147,24 @@ class _Won:
         return found
 
 
-def _proved(trials: Trials, searched: Searched, tuning: Tuning, moments: Moments) -> _Won:
+def _proved(tail: Tail, searched: Searched, moments: Moments) -> _Won:
     """Compare and evaluate the leaders in their order until one passes; meanwhile torch.compile compiles."""
+    trials, tuning = tail.trials, tail.tuning
     ctx, order = trials.ctx, searched.finals.order
     if not order:
         return _Won(ctx, None, searched.mapped, ())
-    at, share = moments.at, tuning.shares
-    compiling = begin_compile(trials, order[0].point.batch, at(share.compiled))
-    found: Proved = prove(ctx, trials, order, tuning.objective, at(share.proof))
+    compiled_s = moments.at(tuning.shares.compiled)
+    compiling = begin_compile(trials, order[0].point.batch, min(compiled_s, ctx.pace.ends_s - tail.after_s()))
+    found: Proved = prove(ctx, order, tuning.objective, tail)
     if found.winner is None:
-        return _Won(ctx, None, searched.mapped, found.refused)
+        return _Won(ctx, None, searched.mapped, found.refused, unproved=found.unproved)
     batch = found.winner.point.batch
     if compiling.candidate is not None and batch != order[0].point.batch:
         trials.worker(compiling.candidate.engine).end()
         compiling.why_not, compiling.order = "the batch size it was compiled for did not win", None
     ctx.progress.stage("baseline", f"PyTorch eager and compiled, batch {batch}")
-    bases = baselines(trials, compiling, batch, tuning.rules.full_s, at(share.compiled))
-    ctx.progress.done("measured" if bases.compiled else "eager measured")
+    bases = baselines(tail, compiling, batch, compiled_s)
+    ctx.progress.done("measured" if bases.compiled else "eager measured" if bases.eager else "none was measured")
     candidate = trials.mapped.candidate(found.winner.point)
     own = context_of(ctx, candidate, batch, tuning.confirm_s)
     return _Won(own, found.winner, searched.mapped, found.refused, bases)
@@ -168,6 +191,8 @@ def _result(
     ctx: Context, tuning: Tuning, searched: Searched, outcome: tuple[_Won, list[Record], Verdict]
 ) -> TuneResult:
     proved, confirmed, verdict = outcome
+    for text in ctx.pace.cut:
+        ctx.warn(f"left out for the budget: {text}")
     best = _best(proved, confirmed) if proved.winner is not None else None
     front = pareto(ctx.folder.current(), tuning.objective.scenario)
     tuned = _tuned(ctx, tuning, searched, (best, front, proved.refused))
@@ -223,6 +248,8 @@ def _tuned(
         "left": [vars(item) for item in found.left],
         "refused": list(refused),
         "finals": list(searched.finals.said),
+        "so_far": str(found.best.point) if found.best is not None else None,
+        "cut": list(ctx.pace.cut),
     }
 
 

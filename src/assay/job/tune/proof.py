@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay.core import clock
 from assay.core.engine import Candidate
 from assay.core.record import Record
 from assay.core.units import Seconds
@@ -15,46 +14,67 @@ from assay.job.folder import RunFolder, Saved
 from assay.job.opening import engine
 from assay.job.stages.evaluate import evaluate
 from assay.job.stages.verify import verify
-from assay.job.tune.given import CHECK_ROWS
+from assay.job.tune.tail import LEAST_SCORED, REPORT_S, ROWS, Tail
 from assay.job.tune.trials import Trials
 from assay.job.tune.verdict import essential_failure, policy_for
 from assay.search.objective import Objective
+from assay.search.space import Point
 from assay.search.standing import Standing
-
-ROWS = (8, 4, 2)
-"""How many different rows the winner is compared on: as many as the time left allows."""
 
 
 @dataclass(frozen=True)
 class Proved:
-    """``winner`` None: none of the leaders passed; ``refused`` says why each that was tried did not."""
+    """``winner`` None: none of the leaders passed; ``refused`` says why each that was tried did not, ``unproved``
+    what kept the first from being tried at all."""
 
     winner: Standing | None
     refused: tuple[str, ...]
+    unproved: str | None = None
 
 
-def prove(ctx: Context, trials: Trials, order: Sequence[Standing], objective: Objective, until_s: Seconds) -> Proved:
-    """The first of ``order`` that passes.  After ``until_s`` nothing further is begun, except the first."""
-    policy, refused = policy_for(ctx.request.policy, objective), []
-    scene = trials.scene
-    exported, data, reference = scene.exported, scene.data, scene.reference
-    if data.task is not None:
-        evaluate(ctx, reference, reference, data)
+def prove(ctx: Context, order: Sequence[Standing], objective: Objective, tail: Tail) -> Proved:
+    """The first of ``order`` that passes.  None is begun whose proof would not end within the budget, on as few rows
+    and samples as it takes; what is not on all samples is said."""
+    policy, refused, pace = policy_for(ctx.request.policy, objective), [], tail.pace
+    first, until_s = order[0].point, pace.ends_s - tail.after_s()
+    least_s = tail.compare_s(ROWS[-1]) + tail.score_s(min(tail.samples, LEAST_SCORED), first)
+    if not pace.fits(f"the proof of {first}", least_s, pace.ends_s - REPORT_S):
+        return Proved(None, (), pace.cut[-1])
+    ctx = _on_fewer(ctx, tail, tail.scored(until_s - tail.compare_s(ROWS[-1]), first))
+    if tail.samples:
+        evaluate(ctx, tail.trials.scene.reference, tail.trials.scene.reference, tail.trials.scene.data)
     for number, found in enumerate(order):
-        if number and clock.now() > until_s:
-            refused.append(f"{len(order) - number} more leaders were not compared: the budget was spent")
+        more = f"{len(order) - number} more leaders, to be compared"
+        if number and not pace.fits(more, pace.known("proof"), until_s):
+            refused.append(pace.cut[-1])
             break
-        candidate = trials.mapped.candidate(found.point)
-        own = context_of(ctx, candidate, found.point.batch, ctx.request.effort.confirm_s, _rows(trials, until_s))
-        verify(own, exported, _other(trials, candidate), candidate, data)
-        if candidate.digest != reference.digest:
-            evaluate(own, candidate, reference, data)
-        why = essential_failure(candidate, ctx.folder.current(), policy)
+        with pace.timed("proof"):
+            _one(ctx, found.point, tail, until_s)
+        why = essential_failure(tail.trials.mapped.candidate(found.point), ctx.folder.current(), policy)
         if why is None:
             return Proved(found, tuple(refused))
         refused.append(f"{found.point}: {why}")
         ctx.progress.note(f"{found.point} may not win: {why}")
     return Proved(None, tuple(refused))
+
+
+def _one(ctx: Context, point: Point, tail: Tail, until_s: Seconds) -> None:
+    """Its Records: the comparison, on as many rows as time allows, and the accuracy."""
+    scene, candidate = tail.trials.scene, tail.trials.mapped.candidate(point)
+    rows = tail.rows(until_s - tail.score_s(tail.samples, point) / 2)
+    own = context_of(ctx, candidate, point.batch, ctx.request.effort.confirm_s, rows)
+    verify(own, scene.exported, _other(tail.trials, candidate), candidate, scene.data)
+    if candidate.digest != scene.reference.digest:
+        evaluate(own, candidate, scene.reference, scene.data)
+
+
+def _on_fewer(ctx: Context, tail: Tail, samples: int | None) -> Context:
+    """The accuracy on the first ``samples`` samples, where it has to be fewer than there are."""
+    asked = ctx.request.effort.max_samples
+    if samples is None or (asked is not None and asked <= samples):
+        return ctx
+    tail.pace.cut.append(f"the accuracy is on {samples} of {tail.samples} samples: more would not have fit")
+    return replace(ctx, request=replace(ctx.request, effort=replace(ctx.request.effort, max_samples=samples)))
 
 
 def _other(trials: Trials, candidate: Candidate) -> Candidate:
@@ -73,14 +93,6 @@ def _other(trials: Trials, candidate: Candidate) -> Candidate:
     form = next((f for f in forms if f != candidate.options.provider_options), ())
     twin = replace(alike, options=replace(alike.options, provider_options=form))
     return next((c for c in others if c.options.precision == precision), twin)
-
-
-def _rows(trials: Trials, until_s: Seconds) -> int:
-    """A comparison takes about twice as long as the reference's own part of it, for as many rows."""
-    given = trials.given
-    took_s = given.known.took_s if given is not None and given.known is not None else 0.0
-    left = max(0.0, until_s - clock.now())
-    return next((rows for rows in ROWS if 2 * took_s * rows / CHECK_ROWS <= left), ROWS[-1])
 
 
 def context_of(ctx: Context, candidate: Candidate, batch: int, confirm_s: Seconds, rows: int = ROWS[0]) -> Context:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from assay.core.units import Seconds
 from assay.job.request import RunRequest
 from assay.job.tune.space import Axes
 from assay.search.halving import Rules
-from assay.search.objective import Objective, parse_objective
+from assay.search.objective import Objective, parse_objective, with_drop
 
 LEAST_BUDGET_S = 10.0
 THROUGHPUT = parse_objective("throughput")
@@ -16,12 +16,13 @@ THROUGHPUT = parse_objective("throughput")
 
 @dataclass(frozen=True)
 class Shares:
-    """How the time that export and builds left of the budget is divided: moments, as shares of it, until which the
-    search, the finals, the proof of the leaders and the compiler's work go on."""
+    """How the time is divided: ``build`` is until which part of what export and int8 left another build may go on.  The
+    others are moments, as shares of what the builds left, until which the search, the finals and the compiler's work
+    go on at most; what has to follow may end them sooner."""
 
+    build: float = 0.50
     search: float = 0.50
     finals: float = 0.62
-    proof: float = 0.80
     compiled: float = 0.85
 
 
@@ -51,3 +52,15 @@ class TuneRequest:
 
     run: RunRequest
     tuning: Tuning = field(default_factory=Tuning)
+
+    def agreed(self) -> TuneRequest:
+        """The drop that ``int8.max_drop`` allows and the one the objective names are one limit, the tighter of the
+        two: every winner is held to it, and int8 is made under its control.  Control samples too few to show a drop
+        that only the objective names keep int8 out instead of ending the search."""
+        typed = self.run.int8.max_drop
+        objective = with_drop(self.tuning.objective, typed)
+        limit = objective.limit("accuracy.drop")
+        if limit is None:
+            return self
+        int8 = replace(self.run.int8, max_drop=limit.value, insist=typed is not None)
+        return TuneRequest(replace(self.run, int8=int8), replace(self.tuning, objective=objective))

@@ -8,9 +8,10 @@ from dataclasses import replace
 from assay.core import clock
 from assay.core.engine import Candidate
 from assay.job.context import Context
+from assay.job.pace import Pace
 from assay.job.tune.request import Shares, Tuning
 from assay.job.tune.search import search_in, set_space
-from assay.job.tune.trials import Scene, Trials
+from assay.job.tune.trials import Scene, Trials, family_of
 from assay.search.halving import Found
 from assay.search.objective import parse_objective
 from assay.search.standing import Standing
@@ -28,13 +29,18 @@ def tuned(ctx: Context, scene: Scene, candidates: Sequence[Candidate]) -> list[C
         ctx.warn("settings were not searched: a live module cannot be opened in processes of its own")
         return list(candidates)
     figure = ctx.request.policy.objective.figure
-    tuning = Tuning(parse_objective(figure.removeprefix("latency.")), ctx.request.tune_s, shares=Shares(0.85, 1.0))
+    tuning = Tuning(
+        parse_objective(figure.removeprefix("latency.")), ctx.request.tune_s, shares=Shares(search=0.85, finals=1.0)
+    )
     started_s = clock.now()
-    with Trials(ctx, scene, tuning.objective, started_s + tuning.budget_s) as trials:
+    pace = Pace(started_s + tuning.budget_s)
+    with Trials(ctx, scene, tuning.objective, pace.ends_s, pace=pace) as trials:
         trials.prepare()
         set_space(trials, candidates, tuning)
         ends = (started_s + tuning.shares.search * tuning.budget_s, started_s + tuning.budget_s)
         searched = search_in(ctx, trials, tuning, ends)
+        for text in pace.cut:
+            ctx.warn(f"left out, since the time for it was over: {text}")
         if not searched.finals.order:
             ctx.warn("no setting could be measured: the candidates are tried as they are")
             return list(candidates)
@@ -60,7 +66,7 @@ def _with_settings(
     candidate: Candidate, trials: Trials, best: dict[str, Standing], where: tuple[tuple[int, ...], Scene]
 ) -> Candidate:
     batches, scene = where
-    standing = best.get(f"{candidate.engine} {candidate.options.precision}")
+    standing = best.get(family_of(candidate))
     if standing is None or candidate.digest == scene.reference.digest:
         return candidate
     made = trials.mapped.candidate(standing.point)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from assay.core import clock
@@ -36,11 +37,19 @@ def set_space(trials: Trials, candidates: Sequence[Candidate], tuning: Tuning) -
     trials.start([c.engine for c in candidates])
 
 
-def search_in(ctx: Context, trials: Trials, tuning: Tuning, ends: tuple[Seconds, Seconds]) -> Searched:
-    """Search until the first of ``ends`` (moments of core's clock), measure the leaders in turns until the second."""
+def search_in(
+    ctx: Context,
+    trials: Trials,
+    tuning: Tuning,
+    ends: tuple[Seconds, Seconds],
+    reserve: Callable[[], Seconds] = lambda: 0.0,
+) -> Searched:
+    """Search until the first of ``ends`` (moments of core's clock), measure the leaders in turns until the second,
+    and both no longer than leaves ``reserve()`` of the budget, asked again each time, for what has to follow."""
     progress, mapped = ctx.progress, trials.mapped
     progress.stage("search", f"{len(mapped.space)} configurations for {tuning.objective.text}")
-    teller = _Teller(ctx, ends[0])
+    first, second = (_until(trials, end, reserve) for end in ends)
+    teller = _Teller(ctx, first)
     watch = Watch(time_left=teller.time_left, note=teller.note)
     found = search(mapped.space, tuning.objective, trials, tuning.rules, watch)
     reused = f", {trials.reused} trials of an earlier run used" if trials.reused else ""
@@ -48,29 +57,35 @@ def search_in(ctx: Context, trials: Trials, tuning: Tuning, ends: tuple[Seconds,
     if len(found.leaders) < 2:
         return Searched(mapped, found, Finals(found.leaders, (), ()))
     progress.stage("finals", f"{len(found.leaders)} leaders, measured in turns")
-    result = finals(trials, found.leaders, lambda: ends[1] - clock.now())
+    result = finals(trials, found.leaders, second)
     progress.done(str(result.order[0].point))
     for text in result.said:
         progress.note(text)
     return Searched(mapped, found, result)
 
 
+def _until(trials: Trials, end_s: Seconds, reserve: Callable[[], Seconds]) -> Callable[[], Seconds]:
+    """The moment at which nothing of this part may go on any more."""
+    return lambda: min(end_s, trials.pace.ends_s - reserve())
+
+
 class _Teller:
     """Says what was decided, and how much of the search's time is left."""
 
-    def __init__(self, ctx: Context, until_s: Seconds) -> None:
+    def __init__(self, ctx: Context, until: Callable[[], Seconds]) -> None:
         self._ctx = ctx
-        self._until_s = until_s
+        self._until = until
         self._started_s = clock.now()
 
     def time_left(self) -> Seconds:
-        now = clock.now()
-        whole = max(1, round(self._until_s - self._started_s))
-        self._ctx.progress.advance(min(whole, max(0, round(now - self._started_s))), whole)
-        return self._until_s - now
+        now, until_s = clock.now(), self._until()
+        if math.isfinite(until_s):
+            whole = max(1, round(until_s - self._started_s))
+            self._ctx.progress.advance(min(whole, max(0, round(now - self._started_s))), whole)
+        return until_s - now
 
     def note(self, text: str) -> None:
-        left = max(0.0, self._until_s - clock.now())
+        left = max(0.0, self._until() - clock.now())
         self._ctx.progress.note(f"{text}; {format_seconds(left)} left for the search")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,7 @@ from assay.job.compare_two import verify_details
 from assay.job.context import Context, Data, Exported
 from assay.job.keys import stage_key
 from assay.job.opening import default_engines, engine
+from assay.job.pace import Pace
 from assay.job.request import CANDIDATE_PRECISIONS
 from assay.job.trial import Opening
 from assay.job.tune.given import CHECK_ROWS, Given
@@ -53,12 +55,17 @@ class Scene:
     reference: Candidate
 
 
+def family_of(candidate: Candidate) -> str:
+    """Engine and precision: what the points of a space are grouped by."""
+    return f"{candidate.engine} {candidate.options.precision}"
+
+
 @dataclass
 class Trials:
     """Callable as ``search.halving.Trial``.  Use as a context manager: it ends its processes.
 
     ``until_s`` is the moment (of core's clock) at which a call that still runs is ended; ``mapped`` is the space
-    whose points are tried.
+    whose points are tried; ``pace`` learns what opening and a row take (by default the run's).
     """
 
     ctx: Context
@@ -69,8 +76,13 @@ class Trials:
     workers: dict[str, Worker] = field(default_factory=dict)
     given: Given | None = None
     reused: int = 0
+    pace: Pace = field(default_factory=Pace)
     _asked: Given | None = None
     _told: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if math.isinf(self.pace.ends_s):
+            self.pace = self.ctx.pace
 
     def __enter__(self) -> Trials:
         return self
@@ -103,12 +115,12 @@ class Trials:
         rows = self.rows()
         worker = self.worker(name)
         if (name, worker.starts) not in self._told:
-            worker.call(f"{PRESS}give", {"given": rows}, self.patience(60.0))
+            worker.call(f"{PRESS}give", {"given": rows}, self.patience())
             self._told.add((name, worker.starts))
         return worker
 
-    def patience(self, least_s: Seconds = LEAST_PATIENCE_S) -> Seconds:
-        return max(least_s, self.until_s - clock.now())
+    def patience(self) -> Seconds:
+        return max(LEAST_PATIENCE_S, self.until_s - clock.now())
 
     def prepare(self) -> None:
         """Have libraries imported and the reference make its outputs while something else goes on."""
@@ -118,6 +130,9 @@ class Trials:
         self.start([n for n in here if files & set(engine(n).reads)])
         data = self.scene.data
         self._asked = Given(tuple(data.samples(CHECK_ROWS)), data.signature)
+        if data.reader is not None:  # once more, since the first time what reads them was imported
+            with self.pace.timed("read"):
+                list(data.samples(CHECK_ROWS))
         order = self.order(self.scene.reference, 1, 1.0)
         arguments = {"order": order, "given": self._asked, "precisions": self.precisions(names)}
         self.worker(self.scene.reference.engine).send(_KNOWN, arguments)
@@ -136,7 +151,7 @@ class Trials:
                 self.prepare()
             assert self._asked is not None
             worker = self.worker(self.scene.reference.engine)
-            self.given = replace(self._asked, known=worker.answer(_KNOWN, self.patience(120.0)))
+            self.given = replace(self._asked, known=worker.answer(_KNOWN, self.patience()))
         return self.given
 
     def order(self, candidate: Candidate, batch: int, seconds: Seconds, floor: float | None = None) -> Order:
@@ -183,9 +198,18 @@ class Trials:
             name = process or candidate.engine
             pressed: Pressed = self.call(name, "press", {"order": order})
             records = self.records(candidate, order, pressed, with_effort)
+            self._learn(candidate, pressed, records)
         except AssayError as error:
             records = [self._failed(candidate, order, error, with_effort)]
         return self.ctx.folder.records_of(self.ctx.folder.save(stage, key, {}, records))
+
+    def _learn(self, candidate: Candidate, pressed: Pressed, records: Sequence[Record]) -> None:
+        """What opening it and what a row takes, the shortest seen: for what is planned from it later."""
+        name = family_of(candidate)
+        self.pace.learn(f"open {name}", pressed.open_s)
+        rate = next((r.value("throughput") for r in records if r.kind == "measure"), None)
+        if rate:
+            self.pace.learn(f"row {name}", min(1 / rate, self.pace.known(f"row {name}", math.inf)))
 
     # Records
 

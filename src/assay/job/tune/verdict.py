@@ -70,9 +70,11 @@ def _reason(limit: Limit, candidate: Candidate, batch: int, where: tuple[str, Se
     return Reason(limit.figure, state, f"batch {batch}, {scenario}: {text}", record.id)
 
 
-def nothing_won(found: Found, refused: Sequence[str], objective: Objective) -> Verdict:
-    """No configuration may be chosen: what stood in the way."""
+def nothing_won(found: Found, refused: Sequence[str], objective: Objective, unproved: str | None = None) -> Verdict:
+    """No configuration may be chosen: what stood in the way.  ``unproved``: there was no time to prove the best."""
     reasons = [Reason("objective", "failed", text) for text in refused]
+    if unproved is not None:
+        reasons.append(Reason("objective", "not_shown", f"the best so far stands unproved. Left out: {unproved}"))
     broken = [s for s in found.standings if s.broken]
     if broken and not found.leaders:
         near = broken[0]
