@@ -117,17 +117,20 @@ class Attestation:
     """The share of multiply-accumulates per (provider, precision) that really ran.
 
     ``shares`` sums to 1 when the model has any Conv, MatMul or Gemm, else it is empty.
-    ``how`` says where this was read from.
+    ``how`` says where this was read from, ``untold`` why nothing could be read at all.
     """
 
     shares: Mapping[tuple[str, str], float] = field(default_factory=dict)
     how: str = ""
+    untold: str | None = None
 
     def share(self, provider: str | None, precision: str) -> float:
         return sum(v for (p, q), v in self.shares.items() if q == precision and provider in (None, p))
 
     def check(self, provider: str | None, precision: str) -> list[str]:
         """Warnings, or WrongPrecision when nothing ran as asked.  A model without MACs attests vacuously: said."""
+        if self.untold is not None:
+            return [f"precision and provider could not be attested: {self.untold}"]
         if not self.shares:
             return ["the model has no Conv, MatMul or Gemm: precision and provider could not be attested"]
         share = self.share(provider, precision)

@@ -100,7 +100,7 @@ class RemoteSession(PooledSession[Connection]):
         return worker.infer(self._signature, feed)
 
     def _attest(self, worker: Connection) -> Attestation:
-        return Attestation({}, how="remote server: cannot be attested")
+        return Attestation({}, how="remote server: cannot be attested", untold="a server does not say what it ran")
 
     def _release(self) -> None:
         for worker in self._workers:
