@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from assay.core import clock
+from assay.core import checked, clock
 from assay.core.errors import BadInput, StorageFailed
 
 SCHEMA = "assay.record/1"
 STATUSES = ("ok", "skipped", "failed")
+_RAW = ("path", "sha256", "unit")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,12 @@ class Figure:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Figure:
-        fields = ("value", "unit", "low", "high", "confidence", "n", "reason")
-        return cls(**{name: data.get(name) for name in fields})  # type: ignore[arg-type]
+        """Raises KeyError where the unit is missing, TypeError for a value of a wrong kind."""
+        value, low, high, confidence = (
+            checked.optional(data, name, (float, int)) for name in ("value", "low", "high", "confidence")
+        )
+        n, reason = checked.optional(data, "n", int), checked.optional(data, "reason", str)
+        return cls(value, checked.field(data, "unit", str), low, high, confidence, n, reason)
 
 
 def withheld(unit: str, reason: str, n: int | None = None) -> Figure:
@@ -132,20 +137,23 @@ class Record:
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         data = upgrade(data)
         raw = data["raw"]
+        subject, conditions = checked.field(data, "subject", dict), checked.field(data, "conditions", dict)
+        for named in (subject, conditions):
+            checked.optional(named, "batch", int)
         return cls(
-            kind=data["kind"],
-            subject=data["subject"],
-            status=data["status"],
-            figures={name: Figure.from_json(f) for name, f in data["figures"].items()},
-            conditions=data["conditions"],
-            environment=data["environment"],
-            label=data["label"],
-            reason=data["reason"],
-            warnings=tuple(data["warnings"]),
-            raw=None if raw is None else RawSamples(raw["path"], raw["sha256"], raw["unit"]),
-            details=data["details"],
-            created=data["created"],
-            id=data["id"],
+            kind=checked.field(data, "kind", str),
+            subject=subject,
+            status=checked.field(data, "status", str),
+            figures={name: Figure.from_json(f) for name, f in checked.field(data, "figures", dict).items()},
+            conditions=conditions,
+            environment=checked.field(data, "environment", dict),
+            label=checked.optional(data, "label", str),
+            reason=checked.optional(data, "reason", str),
+            warnings=checked.each(data, "warnings", str),
+            raw=None if raw is None else RawSamples(*(checked.field(raw, name, str) for name in _RAW)),
+            details=checked.field(data, "details", dict),
+            created=checked.field(data, "created", str),
+            id=checked.field(data, "id", str),
         )
 
 
@@ -216,7 +224,7 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
     for number, line, is_last in _lines(path):
         try:
             records.append(Record.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if is_last and not line.endswith("\n"):
                 return records, [
                     f"{path.name}: the last line (line {number}) was torn by an interrupted write; dropped"
@@ -245,7 +253,7 @@ def _end_last_line(path: Path) -> None:
         start = content.rfind(b"\n") + 1
         try:
             json.loads(content[start:])
-        except ValueError:
+        except (ValueError, RecursionError):
             file.truncate(start)
         else:
             file.write(b"\n")

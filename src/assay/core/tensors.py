@@ -16,6 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from assay.core import checked
 from assay.core.errors import SignatureMismatch
 
 Array = np.ndarray[Any, Any]
@@ -104,7 +105,17 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
-        return cls(data["name"], data["dtype"], tuple(data["shape"]), data.get("batch_axis"))
+        """Raises KeyError, TypeError, and SignatureMismatch for what cannot be."""
+        dims: list[Any] = checked.field(data, "shape", list)
+        shape = tuple(_dim(d) for d in dims)
+        name, dtype = checked.field(data, "name", str), checked.field(data, "dtype", str)
+        return cls(name, dtype, shape, checked.optional(data, "batch_axis", int))
+
+
+def _dim(value: Any) -> Dim:
+    if not isinstance(value, int | str) or isinstance(value, bool):
+        raise TypeError(f"a dim of the shape is a {type(value).__name__}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ for people and never feed back into a calculation.
 
 from __future__ import annotations
 
+import math
 import re
 
 Seconds = float
@@ -23,7 +24,10 @@ def _split(text: str) -> tuple[float, str]:
     match = _QUANTITY.match(text)
     if not match:
         raise ValueError(f"{text!r} is not a number with a unit")
-    return float(match[1]), match[2]
+    value = float(match[1])
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]!r} is larger than any number here")
+    return value, match[2]
 
 
 def parse_seconds(text: str) -> Seconds:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from assay.core import checked
 from assay.core.errors import EXIT_LIMIT_MISSED, EXIT_OK
 
 STATES = ("passed", "failed", "not_shown")
@@ -22,6 +23,11 @@ class Reason:
 
     def to_json(self) -> dict[str, Any]:
         return {"limit": self.limit, "state": self.state, "text": self.text, "record": self.record}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reason:
+        limit, text = checked.field(data, "limit", str), checked.field(data, "text", str)
+        return cls(limit, _state(data), text, checked.optional(data, "record", str))
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,17 @@ class Verdict:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
-        reasons = tuple(Reason(r["limit"], r["state"], r["text"], r.get("record")) for r in data["reasons"])
-        return cls(data["state"], reasons, tuple(data["not_checked"]), data.get("subject"))
+        """Raises KeyError, TypeError and ValueError for what is no verdict."""
+        reasons = tuple(Reason.from_json(r) for r in checked.each(data, "reasons", dict))
+        not_checked = checked.each(data, "not_checked", str)
+        return cls(_state(data), reasons, not_checked, checked.optional(data, "subject", str))
+
+
+def _state(data: Mapping[str, Any]) -> str:
+    state = checked.field(data, "state", str)
+    if state not in STATES:
+        raise ValueError(f"a state is one of {', '.join(STATES)}, not {state!r}")
+    return state
 
 
 def combine(reasons: Sequence[Reason], not_checked: Sequence[str] = (), subject: str | None = None) -> Verdict:

@@ -35,6 +35,8 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # a NUL in the name
+        raise BadInput(f"{str(path)!r} is no file name ({error})") from error
 
 
 def read_file(path: str) -> bytes:

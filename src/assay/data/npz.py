@@ -7,6 +7,7 @@ batch axis (the first, when the model's inputs are not known).  Pickled arrays a
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,10 @@ def _load(path: Path) -> dict[str, Array]:
                 )
             with loaded:
                 arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} is not a readable .npz file without pickled objects ({error})") from error
+    except MemoryError as error:
+        raise BadInput(f"{path} claims more values than there is memory for ({error})") from error
     if not arrays:
         raise BadInput(f"{path} holds no arrays")
     return arrays

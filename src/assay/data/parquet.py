@@ -73,13 +73,20 @@ def _parquet() -> Any:
     return pyarrow.parquet
 
 
+def _damage() -> tuple[type[Exception], ...]:
+    """What pyarrow raises for a damaged file."""
+    import pyarrow
+
+    return (OSError, ValueError, pyarrow.ArrowException)
+
+
 def _open(path: Path) -> _File:
     parquet = _parquet()
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             rows = tuple(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))
-    except (OSError, ValueError) as error:
+    except _damage() as error:
         raise BadInput(f"{path} is not a readable Parquet file ({error})") from error
     image = next((n for n in IMAGE_COLUMNS if n in names), None)
     if image is None:
@@ -113,7 +120,7 @@ def _group(
                         id = f"{file.path.name}/{row + i:08d}"
                         yield Item(id, _bytes(images[i].as_py(), id), None if labels is None else labels[i].as_py())
             row += batch.num_rows
-    except OSError as error:
+    except _damage() as error:
         raise BadInput(f"{file.path} is damaged near row {row} ({error})") from error
 
 

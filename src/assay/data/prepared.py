@@ -107,7 +107,11 @@ def _entry(line: str, info: Path, number: int) -> Entry:
         raise BadInput(f"{info}:{number}: {line.strip()!r} is not '<index> <path> <width> <height>'") from None
     place = Path(parts[0])
     beside = info.parent / place
-    return Entry(index, beside if not place.is_absolute() and beside.exists() else place, width, height)
+    try:
+        found = not place.is_absolute() and beside.exists()
+    except (OSError, ValueError) as error:  # too long, or a NUL in it
+        raise BadInput(f"{info}:{number}: {parts[0][:60]!r} is no file name ({error})") from None
+    return Entry(index, beside if found else place, width, height)
 
 
 def _floats(entry: Entry, content: bytes) -> Array:

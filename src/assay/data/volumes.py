@@ -97,8 +97,10 @@ def _load(path: Path, name: str) -> Array:
                     f"{path} holds {', '.join(loaded.files) or 'nothing'}", remedy=f"name the array {name!r}"
                 )
             return np.asarray(loaded[chosen])
-    except (BadInput, NotAvailable, MemoryError):
+    except (BadInput, NotAvailable):
         raise
+    except MemoryError as error:
+        raise BadInput(f"{path} claims more values than there is memory for ({error})") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is not a readable volume ({error})") from error
     except Exception as error:  # nibabel's own kinds of error

@@ -24,6 +24,7 @@ _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMu
 def to_double(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` (weights in memory) computing in float64.  Raises BadInput for a quantised one."""
     import onnx
+    import onnx.inliner  # not imported with onnx
 
     found = sorted({n.op_type for n in _nodes(model.graph) if n.op_type in _QUANTISED})
     if found:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,12 +77,23 @@ def companions(path: Path) -> tuple[Path, ...]:
     Raises BadInput for a location outside the model's folder, or a missing or too short file.
     """
     needed: dict[str, int] = {}
-    for tensor in tensors(load_model(path).graph):
+    for tensor in all_tensors(load_model(path)):
         entries = {e.key: e.value for e in tensor.external_data}
         if "location" in entries and tensor.data_location == tensor.EXTERNAL:
-            end = int(entries.get("offset", 0)) + int(entries.get("length", 0))
+            end = _end(path, tensor.name, entries)
             needed[entries["location"]] = max(needed.get(entries["location"], 0), end)
     return tuple(_inside(path, location, end) for location, end in needed.items())
+
+
+def _end(path: Path, name: str, entries: Mapping[str, str]) -> int:
+    """Where a tensor ends in its file.  Raises BadInput for an offset or length that is no number."""
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    except ValueError as error:
+        raise BadInput(f"{path}: the place of the weight {name!r} in its file is not a number ({error})") from None
+    if min(offset, length) < 0 or offset + length >= 2**63:
+        raise BadInput(f"{path}: the weight {name!r} lies at {offset} with {length} bytes, which is nowhere")
+    return offset + length
 
 
 def onnx_artifact(path: Path, parents: tuple[str, ...] = ()) -> Artifact:
@@ -90,25 +101,50 @@ def onnx_artifact(path: Path, parents: tuple[str, ...] = ()) -> Artifact:
     return file_artifact(path, "onnx", parents=parents, companions=companions(path))
 
 
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a model: its graph's, and those of its local functions and training graphs."""
+    yield from tensors(model.graph)
+    for function in model.functions:
+        yield from _of_nodes(function.node)
+        yield from _of_attributes(function.attribute_proto)
+    for training in model.training_info:
+        yield from tensors(training.initialization)
+        yield from tensors(training.algorithm)
+
+
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Every constant of a graph: initializers and tensors in attributes, sub-graphs included."""
     yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            yield from _from_graphs(attribute)
+    yield from _of_sparse(graph.sparse_initializer)
+    yield from _of_nodes(graph.node)
 
 
-def _from_graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.TensorProto]:
-    inner: Iterable[onnx.GraphProto] = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-    for graph in inner:
-        yield from tensors(graph)
+def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        yield from _of_attributes(node.attribute)
+
+
+def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        yield from _of_sparse([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else [])
+        yield from _of_sparse(attribute.sparse_tensors)
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from tensors(graph)
+
+
+def _of_sparse(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
 
 
 def _inside(path: Path, location: str, end: int) -> Path:
     folder = path.parent.resolve()
+    if "\0" in location:
+        raise BadInput(f"{path} refers to weights in {location!r}, which is no file name")
     target = Path(os.path.normpath(folder / location))
     if Path(location).is_absolute() or not target.resolve().is_relative_to(folder):
         raise BadInput(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def flat(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without local functions, every node with a name of its own, types of inner tensors inferred."""
     import onnx
+    import onnx.inliner  # not imported with onnx
 
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)

@@ -16,10 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from assay.core import clock
+from assay.core import checked, clock
 from assay.core.artifact import Artifact, digest_files
 from assay.core.errors import BadInput, StorageFailed
-from assay.core.record import Record, RecordLog, read_records
+from assay.core.record import Figure, Record, RecordLog, read_records
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class RunFolder:
     def _read(self, stage: str) -> Saved | None:
         try:
             data = json.loads(self._stage_file(stage).read_text(encoding="utf-8"))
-            return Saved(data["key"], data["result"], tuple(data["records"]))
-        except (OSError, ValueError, KeyError):
+            return Saved(data["key"], dict(data["result"]), tuple(data["records"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def _files_whole(self, result: Mapping[str, Any]) -> bool:
@@ -116,10 +116,10 @@ class RunFolder:
         made = result.get("artifact")
         if not made:
             return True
-        artifact = Artifact.from_json(made, self.path)
         try:
+            artifact = Artifact.from_json(made, self.path)
             return digest_files((artifact.path, *artifact.companions)) == artifact.sha256
-        except OSError:
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
 
@@ -153,17 +153,47 @@ def default_folder(name: str, now: datetime | None = None) -> Path:
 def load_run(path: Path) -> tuple[list[Record], dict[str, Any]]:
     """The current Records of a finished (or partial) run and its ``run.json``.
 
-    Raises BadInput when ``path`` is not a run folder.
+    Raises BadInput when ``path`` is not a run folder, or a file of it is damaged.
     """
     file = path / "run.json"
     if not file.is_file():
         raise BadInput(
             f"{path} is not a run folder (it has no run.json)", remedy="give the folder that assay run wrote"
         )
-    about = json.loads(file.read_text(encoding="utf-8"))
+    about = read_about(file)
     records, _ = read_records(path / "records.jsonl")
     wanted = about.get("records")
     if wanted is not None:
         by_id = {r.id: r for r in records}
         records = [by_id[i] for i in wanted if i in by_id]
     return records, about
+
+
+def read_about(file: Path) -> dict[str, Any]:
+    """A ``run.json``.  Raises BadInput when it is damaged."""
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(about, dict):
+            raise TypeError(f"it holds a {type(about).__name__}, not an object")
+        _check_about(about)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BadInput(
+            f"{file} is damaged: {error}", remedy="run it again with the same --out: it is resumed"
+        ) from error
+    return about
+
+
+def _check_about(about: Mapping[str, Any]) -> None:
+    """Raises TypeError for an entry that is of another kind than a run writes."""
+    for name in ("model", "spec", "weights", "command", "device"):
+        checked.optional(about, name, str)
+    for name in ("records", "warnings", "missing", "runs_code"):
+        if about.get(name) is not None:
+            checked.each(about, name, str)
+    checked.optional(about, "environment", dict)
+    best = checked.optional(about, "best", dict) or {}
+    for name in ("candidate", "label"):
+        checked.optional(best, name, str)
+    checked.optional(best, "batch", int)
+    for figure in (checked.optional(best, "figures", dict) or {}).values():
+        Figure.from_json(figure)

@@ -55,7 +55,7 @@ def load_pictures(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
         pictures, labels = told["pictures"], told["labels"]
         kept = {str(k): v for k, v in pictures.items() if isinstance(v, str) and v.startswith("data:image/")}
         return kept, tuple(map(str, labels))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, ()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ from assay._version import __version__
 from assay.bundle.manifest import write_manifest
 from assay.core import clock
 from assay.core.engine import Candidate
-from assay.core.errors import EXIT_NOT_AVAILABLE
+from assay.core.errors import EXIT_NOT_AVAILABLE, BadInput
 from assay.core.model import Model
 from assay.core.record import Record
 from assay.core.verdict import Verdict
 from assay.job.context import Context, Data, Exported
 from assay.job.dataset import check_data, open_data
-from assay.job.folder import RunFolder, write_json
+from assay.job.folder import RunFolder, read_about, write_json
 from assay.job.opening import check_device, known_engines, reference_candidate, written_in
 from assay.job.pictures import save_pictures
 from assay.job.progress import Progress, Silent
@@ -89,7 +88,10 @@ def _another_run(folder: Path, model: Model) -> list[str]:
     file = folder / "run.json"
     if not file.is_file():
         return []
-    before = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        before = read_about(file)
+    except BadInput as error:
+        return [f"{error.message}; it is written anew"]
     if (before.get("model"), before.get("spec")) == (model.name, model.spec):
         return []
     return [f"{folder} held a run of {before.get('model')} ({before.get('spec')}); its reports are replaced"]

@@ -44,7 +44,7 @@ def diagnoses_beside(folder: Path) -> list[Record]:
             value = json.loads(path.read_text(encoding="utf-8"))
             told = value.get("records", []) if isinstance(value, Mapping) else []
             found += [r for r in map(Record.from_json, told) if r.kind == "diagnose"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadInput):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):
             continue
     return found
 

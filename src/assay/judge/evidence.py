@@ -34,7 +34,7 @@ def speeds(records: Sequence[Record]) -> dict[Case, Record]:
 
 
 def case_of(record: Record) -> Case:
-    return str(record.conditions.get("scenario", "latency")), int(record.conditions.get("batch", 1))
+    return str(record.conditions.get("scenario", "latency")), int(record.conditions.get("batch") or 1)
 
 
 def throughputs(records: Sequence[Record]) -> dict[int, Record]:

@@ -119,7 +119,7 @@ class Policy:
         """Parse TOML; ``source`` names it in errors.  What is not said keeps its default."""
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
             raise BadInput(f"{source} is not TOML: {error}") from error
         known(source, "table", data, (*_TABLES, "speed_ratio", "accuracy_drop"))
         ratios = speed_ratios(source, data.pop("speed_ratio", []))

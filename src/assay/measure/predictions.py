@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def read_predictions(path: Path, sha256: str | None = None) -> list[Scored]:
         lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
         rows = [json.loads(line) for line in lines if line.strip()]
         return [Scored(str(r["id"]), r["row"], r["correct"]) for r in rows]
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
         raise BadInput(f"{path} does not hold predictions: {error}") from error
 
 

@@ -37,9 +37,14 @@ def kind_of(path: Path) -> str:
         if start == b"PK\x03\x04" or path.suffix == ".pt2":
             raise BadInput(f"{path} is damaged or cut short: its archive has no listing", remedy="get the file again")
         return "checkpoint"
-    with zipfile.ZipFile(path) as archive:
-        names = [PurePosixPath(*PurePosixPath(n).parts[1:]).as_posix() for n in archive.namelist()]
-        flat = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            flat = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BadInput(
+            f"{path} is damaged: its archive cannot be listed ({error})", remedy="get the file again"
+        ) from error
+    names = [PurePosixPath(*PurePosixPath(n).parts[1:]).as_posix() for n in flat]
     if any(n.startswith(("data/aotinductor/",)) for n in (*names, *flat)):
         return "aoti"
     if any(n.startswith("models/") or n == "serialized_exported_program.json" for n in (*names, *flat)):

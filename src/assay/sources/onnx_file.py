@@ -42,7 +42,7 @@ def _check(path: Path) -> None:
 
     try:
         onnx.checker.check_model(str(path))
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise BadInput(
             f"{path} does not pass the ONNX checker: {first_line(error)}",
             remedy="it may be cut short, or written for a newer ONNX than the one installed here",

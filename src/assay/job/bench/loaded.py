@@ -76,7 +76,7 @@ def load_folder(path: Path) -> LoadedRun:
         if (path / "findings.json").is_file():
             about = {**about, "findings": json.loads((path / "findings.json").read_text(encoding="utf-8"))}
         return LoadedRun(path, tuple(records), about, _verdict(path / "verdict.json"), tuple(notes))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 
 

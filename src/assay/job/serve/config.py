@@ -55,7 +55,7 @@ def read_config(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, numbers too long, tables too deep
         raise BadInput(f"{path} is not TOML: {error}") from None
     for key in ("token_file", "tls_cert", "tls_key", "watch", "shadow_out"):
         if isinstance(table.get(key), str):
