@@ -30,6 +30,7 @@ from assay.serve.grpc.tensors import REGION
 from assay.serve.grpc.wire import Buffer, MalformedMessage
 from assay.serve.http.codec import raw_bytes
 from assay.serve.inference import InferRequest, OnDone, RequestedOutput
+from assay.serve.lingering import Linger
 
 FINAL = "triton_final_response"
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -62,6 +63,7 @@ class InferPath:
         self._beside = beside
         self._loop = asyncio.get_running_loop()
         self._loops_own = threading.get_ident()
+        self._linger = Linger(self._loop)
         self._reader = RequestReader()
         self._writer = ResponseWriter()
         self._on_done = self._elsewhere
@@ -149,6 +151,7 @@ class InferPath:
     def _soon(self, function: Callable[..., object], *arguments: Any) -> None:
         if threading.get_ident() == self._loops_own:
             self._loop.call_soon(function, *arguments)
+            self._linger.begin()
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
 

@@ -29,6 +29,7 @@ from assay.serve.http.message import Answer, empty_answer, json_answer
 from assay.serve.http.routes import Route, route
 from assay.serve.http.tensors import to_json
 from assay.serve.inference import InferRequest, OnDone
+from assay.serve.lingering import Linger
 from assay.serve.models import ServedModel
 from assay.serve.repository import Repository
 from assay.serve.settings import ServeSettings
@@ -90,6 +91,7 @@ class InferenceApplication:
         self._limits = settings.limits
         self._loop = asyncio.get_running_loop()
         self._loops_own = threading.get_ident()
+        self._linger = Linger(self._loop)
         self._on_done = self._done_elsewhere
         administration = Administration(repository, self._memory)
         self._handlers: dict[str, Handler] = {
@@ -209,6 +211,7 @@ class InferenceApplication:
         """Once per batch: on an instance thread, or on the loop's own where the batch was a brief one."""
         if threading.get_ident() == self._loops_own:
             self._deliver(requests)
+            self._linger.begin()
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, requests)
 
