@@ -17,6 +17,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from assay.measure.environment import cores_granted, device_name, environment
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "runs" / "bench-all"
 PAGE = ROOT / "docs" / "figures.md"
+ELSEWHERE = {"verify": ("verify.md", "verify"), "false-alarms": ("verify.md", "false_alarms")}
+"""Figures that stand on another page of docs/ too, and under which mark."""
 PATIENCE = 3.0
 """A benchmark may take so many times as long as it usually does."""
 MOST_LINES = 60
@@ -55,6 +58,13 @@ class Benchmark:
         return [sys.executable, str(ROOT / "benchmarks" / program), *rest]
 
 
+def by_model(name: str, minutes: float, *models: str) -> Iterator[Benchmark]:
+    """One for each model, so that each can be run again by itself."""
+    for model in models:
+        smoke = f"{name}.py --smoke" if model == models[0] else None
+        yield Benchmark(f"{name}-{model}", f"{name}.py --models {model}", minutes, smoke)
+
+
 BENCHMARKS = (
     Benchmark("demo", "make demo", 5),
     Benchmark("startup", "startup.py", 1, "startup.py"),
@@ -70,8 +80,8 @@ BENCHMARKS = (
     Benchmark("coverage", "coverage.py", 12, "coverage.py --runs 10"),
     Benchmark("verify", "verify.py", 5),
     Benchmark("false-alarms", "false_alarms.py 25", 30, "false_alarms.py 1"),
-    Benchmark("search", "search.py", 35, "search.py --smoke"),
-    Benchmark("tuned", "tuned.py", 25, "tuned.py --smoke"),
+    *by_model("search", 9, "resnet18", "mobilenetv3_small_100", "regnety_002", "convnextv2_atto"),
+    *by_model("tuned", 6, "resnet18", "resnet50", "regnety_016", "convnextv2_atto"),
     Benchmark("serve", "serve.py", 12, "serve.py --smoke"),
     Benchmark("grpc-front", "grpc_front.py", 3, "grpc_front.py --requests 50 --rounds 1"),
     Benchmark("history", "history.py", 1, "history.py"),
@@ -121,6 +131,9 @@ def write_figures(records: list[Record]) -> list[str]:
     newest = {r.subject["benchmark"]: r for r in records if r.kind == "benchmark" and r.label != "smoke"}
     for name, record in newest.items():
         marked.write(PAGE, name, shown(record))
+        if name in ELSEWHERE:
+            page, mark = ELSEWHERE[name]
+            marked.write(PAGE.parent / page, mark, shown(record))
         if name == "demo" and record.status == "ok":
             transcript = OUT / "demo.txt"
             transcript.write_text("\n".join(record.details["lines"]) + "\n", encoding="utf-8")
