@@ -12,6 +12,7 @@ from assay.bundle.manifest import manifest_digest, write_manifest
 from assay.bundle.pack import pack
 from assay.core.artifact import file_artifact
 from assay.core.errors import BadInput, EngineFailed, NotAvailable, UnknownName, UntrustedCode
+from assay.core.verdict import UNCOMPARED, Reason, combine
 
 from .conftest import contents_for, open_session, write_model
 from .test_pack import from_source
@@ -192,6 +193,12 @@ def test_what_differs_here_is_said_and_decides_nothing(bundle, contents):
     assert same.differences == () and "the same engine and device" in step(same, "environment").text
     none = check(bundle, open_session, here=lambda *_: {})
     assert "nothing in common" in step(none, "environment").text
+
+
+def test_a_verdict_without_a_comparison_is_said(contents, tmp_path):
+    reason = Reason("numeric", "passed", f"{UNCOMPARED}: it is the reference itself; the policy accepts that")
+    told = check(pack(replace(contents, verdict=combine([reason])), tmp_path / "out"), open_session)
+    assert told.ok and step(told, "verdict").state == "said" and UNCOMPARED in step(told, "verdict").text
 
 
 def test_a_recipe_without_a_file_is_not_shown(contents, tmp_path):

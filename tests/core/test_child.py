@@ -87,3 +87,9 @@ def test_a_result_that_cannot_travel():
 def test_tree_rss_counts_descendants(tmp_path):
     assert child.tree_rss(os.getpid()) > 1_000_000
     assert child.tree_rss(2**22 + 1) == 0
+
+
+def test_without_a_limit_given_a_child_may_take_most_of_what_is_available():
+    limit = child.Limits().memory_bytes
+    assert limit is not None
+    assert 0 < limit < 2**50

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from assay.core.errors import ExportFailed
 from assay.core.tensors import TensorSpec
+from assay.export.conditioning import Sides, conditioning
 from assay.export.inputs import InputPlan
 from assay.export.options import ExportOptions
-from assay.export.prove import Trial, make_trials, prove, vacuous
+from assay.export.prove import Specialised, Trial, make_trials, prove, vacuous
 from assay.export.reference import Reference, batch_axes
 from assay.export.remember import Remembered
 from assay.graph.external_data import save_model
@@ -57,6 +58,91 @@ def test_a_model_that_loses_digits_in_pytorch_itself_is_held_to_its_own_loss(fil
 
     with pytest.raises(ExportFailed, match="differs from PyTorch"):
         prove(file, trials, reference, worse)
+
+
+class Chaotic(nn.Module):
+    """A logistic map: each step doubles a difference, so that 28 of them leave nothing of float32's last bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(x)
+        for _ in range(28):
+            x = 3.984375 * x * (1 - x)
+        return x
+
+
+def graph_of(nodes: list, folder: Path, names: str = "xy") -> Path:
+    import onnx
+
+    value = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", 4]) for n in names]
+    numbers = {"rate": 3.984375}
+    weights = [onnx.numpy_helper.from_array(np.array(v, np.float32), k) for k, v in numbers.items()]
+    graph = onnx.helper.make_graph([onnx.helper.make_node(*n) for n in nodes], "g", value[:1], value[1:], weights)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    save_model(onnx.helper.make_model(graph, ir_version=8, opset_imports=opsets), folder / "g.onnx")
+    return folder / "g.onnx"
+
+
+@pytest.fixture
+def chaotic(tmp_path: Path) -> Path:
+    """The same function in other steps: x - x*x in place of x*(1 - x), so it rounds elsewhere."""
+    nodes = [("Sigmoid", ["x"], ["s0"])]
+    for i in range(28):
+        nodes += [("Mul", [f"s{i}", f"s{i}"], [f"q{i}"]), ("Sub", [f"s{i}", f"q{i}"], [f"d{i}"])]
+        nodes.append(("Mul", [f"d{i}", "rate"], [f"s{i + 1}" if i < 27 else "output"]))
+    return graph_of(nodes, tmp_path, ("x", "output"))
+
+
+def onnxruntime_run(path: Path, feed) -> dict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return {"output": session.run(None, {"x": feed["x"]})[0]}
+
+
+def test_amplified_rounding_is_not_blamed_on_a_dim(chaotic: Path) -> None:
+    reference = Reference(Chaotic(), PLAN)
+    base, *others = make_trials(reference, ExportOptions())
+    for trial in others:  # whichever size is seen first: the cause is the same
+        with pytest.raises(
+            ExportFailed, match=r"amplifies rounding.*both in float64 they differ by .*e-0[5-9]"
+        ) as said:
+            prove(chaotic, [trial], reference, onnxruntime_run)
+        assert not isinstance(said.value, Specialised) and "not free" not in str(said.value)
+    assert base.dim is None
+
+
+def test_a_file_that_computes_something_else_at_one_size_is_blamed_on_it_even_then(chaotic: Path) -> None:
+    """The very model, but the file gives what belongs to another batch at a batch of five."""
+    reference = Reference(Steep(), PLAN)
+    trials = make_trials(reference, ExportOptions())
+
+    def fixed(path: Path, feed) -> dict:
+        exact = {"output": np.tanh(feed["x"].astype(np.float64) * 3)}
+        factor = 1.0 if feed["x"].shape[0] != 5 else 1.01
+        kind = np.float64 if path.name == "double.onnx" else np.float32
+        return {"output": (exact["output"] * factor).astype(kind)}
+
+    with pytest.raises(Specialised, match="'batch' is not free"):
+        prove(chaotic, trials, reference, fixed)
+
+
+class Steep(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x * 3)
+
+
+def test_conditioning_without_float64_rests_on_the_last_bit(chaotic: Path) -> None:
+    class Float32Only(Chaotic):
+        def double(self):
+            raise TypeError("no float64 here")
+
+    reference = Reference(Float32Only(), PLAN)
+    trial = make_trials(reference, ExportOptions())[0]
+    found = conditioning(
+        Sides(chaotic, onnxruntime_run, reference), "output", (trial.feed, trial.feed), trial.reference
+    )
+    assert found.own is None and found.exact is None and found.moved is not None
+    assert found.explains(found.moved) and not found.explains(100 * found.moved)
 
 
 def test_trials_cover_three_batches_with_different_draws() -> None:

@@ -9,6 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from tests.footprint.journey import classifier, one_process, refused, travel
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = ("torch", "torchvision", "timm", "openvino", "nncf", "onnxscript", "onnxslim", "PIL", "sklearn", "skimage")
@@ -48,9 +49,12 @@ def bare(tmp_path_factory):
 
 
 def run(command, timeout=120):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ASSAY"))}
     words = [str(part) for part in command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=clean, cwd="/", check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=clean(), cwd="/", check=False)
+
+
+def clean():
+    return {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "ASSAY"))}
 
 
 def verbs(python):
@@ -88,6 +92,17 @@ def test_what_is_missing_is_said_with_its_remedy(bare, tmp_path):
     assert done.returncode == 3, (done.stdout + done.stderr)[-2000:]
     assert "pip install" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_an_onnx_file_goes_all_the_way(bare, tmp_path):
+    """Every verb from inspect to replay; the server, which is an extra, is refused with its remedy."""
+    model = classifier(tmp_path / "model")
+    with one_process(bare, {**clean(), "PYTHONPATH": str(ROOT)}) as assay:
+        travel(assay, model, tmp_path / "out", "onnxruntime")
+        bundle = tmp_path / "out" / "run" / "bundle"
+        refused(assay, ["serve", bundle, "--http-port", 0, "--no-grpc", "--no-metrics"], "'assay[serve]'")
+        refused(assay, ["bench", model, "--engine", "openvino", "--duration", 0.05], "'assay[openvino]'")
+        refused(assay, ["evaluate", model, "--data", "digits"], "'assay[data]'")
 
 
 def test_this_python_is_not_the_bare_one(bare):

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from assay.core.errors import BadInput
-from assay.graph.check import max_opset, opset_of, problems
+from assay.graph.check import max_opset, misdeclared, opset_of, problems
 
 
 def test_a_good_file_has_no_problems(net: Path) -> None:
@@ -31,6 +31,29 @@ def test_shapes_that_contradict_each_other(net: Path, build) -> None:
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 6]))
     onnx.save_model(proto, str(net))
     assert any("shape inference" in p for p in problems(net))
+
+
+def test_outputs_that_are_declared_otherwise_than_the_graph_makes_them(build) -> None:
+    proto = build()
+    assert misdeclared(proto) == ()
+    wrong = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5, 1, 1])
+    proto.graph.output[0].CopyFrom(wrong)
+    (said,) = misdeclared(proto)
+    assert "'y' is declared of rank 4, batchx5x1x1; the graph gives " in said
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 6]))
+    assert "of another size, batchx6" in misdeclared(proto)[0]
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
+    assert misdeclared(proto) == ()
+
+
+def test_inspect_warns_of_a_wrong_declaration(net: Path, build, capsys) -> None:
+    from assay.cli.main import run_cli
+
+    proto = build()
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5, 1, 1]))
+    onnx.save_model(proto, str(net))
+    assert run_cli(["inspect", str(net)]) == 0
+    assert "warning: output 'y' is declared of rank 4" in capsys.readouterr().err
 
 
 def test_an_opset_from_the_future(net: Path, build) -> None:

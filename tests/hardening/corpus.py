@@ -321,8 +321,12 @@ def bundles(folder: Path, finished: Path) -> Sequence[Seed]:
 
 
 def resealed(folder: Path, finished: Path) -> Sequence[Seed]:
-    seeds = bundles(folder, finished)
-    return [replace(s, cases=(command("check", folder / "bundle"),)) for s in seeds if s.path.name != "manifest.json"]
+    seeds = [s for s in bundles(folder, finished) if s.path.name != "manifest.json"]
+    bundle = folder / "bundle"
+    cases = (command("check", bundle), call("serve_bundle", bundle))
+    records = [s for s in seeds if s.path.name == "records.jsonl"]
+    replayed = [replace(s, cases=(command("replay", bundle, "--duration", "50ms"),)) for s in records]
+    return [*(replace(s, cases=(case,)) for case in cases for s in seeds), *replayed]
 
 
 def reseal(bundle: Path) -> None:

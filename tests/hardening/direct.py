@@ -60,6 +60,63 @@ def load_program(spec: str) -> None:
         model.artifact.module()
 
 
+def serve_bundle(spec: str) -> None:
+    """A bundle opened as the server opens it: its digests, warm-up, golden inputs and decoder."""
+    from assay.job.serve.config import request_of
+    from assay.job.serve.loading import Models
+
+    models = Models(request_of({"model": [{"source": spec}]}), lambda event, about: None)
+    for name in models.names():
+        for version in models.versions(name):
+            parts = models.open(name, version)
+            parts.queue.close(0.0)
+            parts.release()
+
+
+def serve_model(spec: str) -> None:
+    """A MODEL opened as the server opens it."""
+    serve_bundle(spec)
+
+
+def decode_alone(path: str) -> None:
+    """A picture as it is read from a data set."""
+    from assay.data.image import ImageSettings, ImageTransform
+
+    ImageTransform(ImageSettings((32, 32)))(Path(path).read_bytes())
+
+
+def decode_served(path: str) -> None:
+    """A picture as it comes in a request."""
+    from assay.data.image import ImageSettings, ImageTransform
+    from assay.job.serve.pictures import Pictures
+
+    Pictures(ImageTransform(ImageSettings((32, 32))), 50_000_000)(Path(path).read_bytes())
+
+
+def read_rows(path: str) -> None:
+    """The predictions of a run."""
+    from assay.measure.predictions import read_predictions
+
+    read_predictions(Path(path))
+
+
+def read_raw(path: str) -> None:
+    """Raw values as a Record names them."""
+    _raw(Path(path).parent, Path(path).name, path)
+
+
+def read_raw_outside(path: str) -> None:
+    _raw(Path(path).parent / "run", f"../{Path(path).name}", path)
+
+
+def _raw(root: Path, name: str, path: str) -> None:
+    from assay.core.artifact import digest_file
+    from assay.core.record import RawSamples
+    from assay.measure.raw import load_raw
+
+    load_raw(root, RawSamples(name, digest_file(Path(path)), "s"))
+
+
 def read_log(spec: str) -> None:
     from assay.core.record import read_records
 

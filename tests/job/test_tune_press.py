@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from assay.core import clock
+from assay.core.artifact import file_artifact
 from assay.core.errors import EngineFailed
 from assay.core.sample import Sample
 from assay.core.tensors import Signature, TensorSpec
@@ -15,6 +16,8 @@ from assay.job.single import Wanted, prepare
 from assay.job.tune import press as tune_press
 from assay.job.tune.given import Given
 from assay.job.tune.press import Order
+from assay.judge.classes import ENGINE, FILE, classify
+from assay.judge.tolerance import tolerance
 from assay.measure.throughput import measure_throughput
 from assay.sources import SourceOptions
 
@@ -106,6 +109,77 @@ def test_wrong_outputs_are_seen(opened):
     finally:
         tune_press.give(given)
     assert compared.figures()["numeric.relative_rms"].value == pytest.approx(1 / 3, rel=0.01)
+
+
+class Rows:
+    """Calibration data for ONNX Runtime's quantiser."""
+
+    def __init__(self, rows):
+        self.rows = iter([{"x": row.inputs["x"][None]} for row in rows])
+
+    def get_next(self):
+        return next(self.rows, None)
+
+
+@pytest.fixture(scope="module")
+def int8(model, opened, tmp_path_factory):
+    """The tests' model quantised, its order, and what the reference's process knows of it."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    order, given = opened
+    path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(str(model), str(path), Rows(given.rows), QuantFormat.QDQ, per_channel=True, **types)
+    candidate = order.candidate
+    artifact = file_artifact(path, "onnx")
+    options = dataclasses.replace(candidate.options, precision="int8")
+    own = make_candidate(artifact, "onnxruntime", options, "here")
+    files = (candidate.artifact, artifact)
+    known = tune_press.reference_known(order, dataclasses.replace(given, known=None), ("fp32", "int8"), files)
+    return Order(own, None, order.workloads), dataclasses.replace(given, known=known)
+
+
+def judged(order, given, before):
+    tune_press.give(given)
+    try:
+        found = tune_press.press(order)
+    finally:
+        tune_press.give(before)
+    return classify(found.compared, tolerance("int8", 3), found.split), found
+
+
+def test_an_int8_candidate_is_held_to_its_own_file_as_verify_does(opened, int8):
+    order, given = int8
+    assert list(given.known.files) == [order.candidate.artifact.sha256]  # the float file is none
+    answer, found = judged(order, given, opened[1])
+    assert answer.accepted and {s.part for s in answer.shares} == {ENGINE, FILE}
+    assert found.split.quantised.engine[4]["scores"].rows == 4
+    limits = {s.part: s.due for s in answer.shares}
+    assert limits[ENGINE] < limits[FILE]
+
+
+def test_an_engine_that_does_not_do_what_the_file_says_is_told_from_a_bad_file(opened, int8):
+    order, given = int8
+    digest = order.candidate.artifact.sha256
+    own = given.known.files[digest]
+    other = dataclasses.replace(own, outputs={"scores": own.outputs["scores"] * 1.1})
+    known = dataclasses.replace(given.known, files={digest: other})
+    answer, _ = judged(order, dataclasses.replace(given, known=known), opened[1])
+    worst = max(answer.shares, key=lambda s: s.share)
+    assert answer.name == "wrong" and worst.part == ENGINE and "what the quantised file says" in answer.reason.text
+
+    measures = {"scores": dataclasses.replace(own.quantised.file["scores"], snr_db=10.0)}
+    bad = dataclasses.replace(own, quantised=dataclasses.replace(own.quantised, file=measures))
+    known = dataclasses.replace(given.known, files={digest: bad})
+    answer, _ = judged(order, dataclasses.replace(given, known=known), opened[1])
+    assert answer.name == "wrong" and max(answer.shares, key=lambda s: s.share).part == FILE
+
+
+def test_a_file_built_from_the_quantised_one_is_held_to_it(int8):
+    order, given = int8
+    digest = order.candidate.artifact.sha256
+    assert given.file_of(("another", digest)) is given.known.files[digest]
+    assert given.file_of(("another",)) is None
 
 
 def test_a_session_is_held_for_blocks(opened):

@@ -158,6 +158,28 @@ def test_logs_come_before_a_table_and_the_contradiction_is_named():
     assert "the table says 3,108.8 (batch 64)" in best.cells[1].notes
 
 
+def test_a_column_of_tables_alone_is_not_set_against_the_logs_of_another():
+    """The 310's log covers batch 1, its table batch 16 too; of the 310P there is a table alone."""
+    cases = [
+        imported("310", 1, 3239.0),
+        imported("310", 16, 7797.0, evidence="table", basis=None),
+        imported("T4", 1, 1805.0),
+        imported("T4", 16, 5922.0, evidence="table", basis=None),
+        imported("310P", 1, 2652.0, evidence="table", basis=None),
+        imported("310P", 16, 9981.0, evidence="table", basis=None),
+    ]
+    found = compare(cases, Asked())
+    assert found.columns == ("310", "T4", "310P")
+    logs, tables = [line for line in found.lines if line.best]
+    assert not logs.claimed and values(logs) == [3239.0, 1805.0, None]
+    assert tables.claimed and values(tables) == [7797.0, 5922.0, 9981.0]
+    assert ratios(tables)[2] == pytest.approx(9981 / 7797, abs=1e-3)
+
+    without = [c for c in cases if (c.device, c.batch) != ("310", 16)] + [imported("310", 4, 3000.0)]
+    (line,) = [line for line in compare(without, Asked()).lines if line.claimed]
+    assert values(line) == [3239.0, 5922.0, 9981.0], "nothing but logs of the 310: they are what there is"
+
+
 def test_a_setting_is_part_of_the_configuration():
     found = compare([own(run="a"), own(run="b", threads=4)], Asked())
     assert len(found.lines) == 2 and found.ranked == 0

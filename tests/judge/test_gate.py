@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from assay.core.record import Figure, Record
+from assay.core.verdict import UNCOMPARED
 from assay.judge.gate import judge
 from assay.judge.policy import DEFAULT_POLICY, Policy
 
@@ -313,3 +314,9 @@ def test_a_reference_alone_passes_only_where_the_policy_accepts_it(one):
     assert reason(gate(one, [record]), "numeric").state == "not_shown"
     accepted = gate(one, [record], "[numeric]\naccept_reference = true")
     assert reason(accepted, "numeric").state == "passed"
+    assert reason(accepted, "numeric").text.startswith(UNCOMPARED)
+    assert any(t.startswith("numeric: nothing was compared") and "accept_reference" in t for t in accepted.not_checked)
+    strict = gate(one, [record], "[numeric]\naccept_reference = true\n[unchecked]\nfail = true")
+    assert strict.state == "not_shown"
+    compared = gate(one, [one.verify()], "[numeric]\naccept_reference = true")
+    assert UNCOMPARED not in reason(compared, "numeric").text

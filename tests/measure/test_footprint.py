@@ -1,5 +1,10 @@
+import sys
+from types import SimpleNamespace
+
+import pytest
+
 from assay.core import child
-from assay.measure.footprint import peak_rss
+from assay.measure.footprint import largest_rss, peak_rss
 
 
 def test_the_peak_stays_after_the_memory_is_given_back():
@@ -16,3 +21,13 @@ def test_the_peak_stays_after_the_memory_is_given_back():
 
 def test_without_proc_the_system_call_is_asked(tmp_path):
     assert peak_rss(tmp_path / "none").value > 2**20
+
+
+def test_getrusage_counts_in_the_unit_of_the_system(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=4096))
+    found = {}
+    for system in ("linux", "darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", system)
+        found[system] = largest_rss()
+    assert found == {"linux": 4096 * 1024, "darwin": 4096, "win32": 0}

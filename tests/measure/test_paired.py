@@ -75,6 +75,23 @@ def test_sessions_are_timed_in_turns(fake_time, session_of, signature, feeds):
         measure_paired(same, same, feeds(1, width=7))
 
 
+@pytest.mark.parametrize(("seconds", "calls"), [(1e-3, 10), (0.04, 6), (0.2, 1), (2.0, 1)])
+def test_a_block_of_slow_calls_has_fewer(fake_time, session_of, signature, feeds, seconds, calls):
+    """Ten calls of 2 s made a round of A B B A last 80 s."""
+
+    def session(each):
+        def function(feed):
+            fake_time.pass_(each)
+            return {"y": np.zeros((1, 3), np.float32)}
+
+        return session_of(function, signature())
+
+    slow, fast = session(seconds), session(seconds / 2)
+    found = measure_paired(slow, fast, feeds(1), PairPlan(quads=6, max_s=1000.0))
+    assert len(found.first_s) == len(found.second_s) == 6 * 2 * calls
+    assert found.ratio.value == pytest.approx(2.0)
+
+
 def test_one_series_against_itself():
     values = np.random.default_rng(0).gamma(20, 1.0, 4 * 10 * 20)
     found = compare_series(values, PairPlan())

@@ -112,9 +112,13 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path, timeout_s: floa
 
 
 def _environment() -> dict[str, str]:
+    """This environment's packages, but not its programs on PATH: Triton's Python would take itself for this
+    environment's and load its numpy 2 in place of the one beside it, and every tensor would have 0 bytes."""
     packages = sysconfig.get_paths()["purelib"]
     library = _libpython()
-    found = {**os.environ, "PYTHONPATH": packages}
+    own = Path(sys.executable).parent
+    path = os.pathsep.join(p for p in os.environ.get("PATH", "").split(os.pathsep) if p and Path(p) != own)
+    found = {**os.environ, "PATH": path, "PYTHONPATH": packages}
     if library:
         found["LD_LIBRARY_PATH"] = str(library)
     return found

@@ -51,7 +51,7 @@ def test_one_tensor(options) -> None:
             [torch.zeros(4, 3, dtype=torch.int64), np.ones((2,), np.float32)],
             ["ids:batchx3:int64", "mask:2:float32"],
         ),
-        ((torch.zeros(4, 3), 2.0), ["ids:batchx3:float32", "mask:1:float64"]),
+        ((torch.zeros(4, 3), 2.0), ["ids:batchx3:float32", "mask:scalar:float64"]),
     ],
 )
 def test_tensors_arrays_and_tuples(options, example, expected: list[str]) -> None:

@@ -28,6 +28,7 @@ from assay.core.errors import (
     UntrustedCode,
 )
 from assay.core.tensors import Array
+from assay.core.verdict import UNCOMPARED
 
 OpenSession = Callable[[Artifact, OpenOptions, str], Session]
 """Opens an artifact with an engine by its table name; the caller resolves the name."""
@@ -130,7 +131,7 @@ def check(
             f"opening this bundle runs code: {', '.join(bundle.code)}",
             remedy=f"assay check {folder} --digest {found.digest}   (if that is the digest you were given), or --trust",
         )
-    found = _environment(bundle, here, found)
+    found = _environment(bundle, here, found).and_then(*_uncompared(bundle))
     return _rerun(bundle, goldens, open_session, found)
 
 
@@ -162,6 +163,13 @@ def _same_file(bundle: Bundle, found: _Found) -> _Found:
         return found.and_then(Step("engine file", "failed", text))
     text = f"{artifact.path.name} is the file that was measured ({bundle.candidate.label})"
     return found.and_then(Step("engine file", "passed", text))
+
+
+def _uncompared(bundle: Bundle) -> tuple[Step, ...]:
+    """A verdict that passed without a comparison, since its policy did without: the goldens are then the only
+    witness of the outputs."""
+    reasons = bundle.verdict.reasons if bundle.verdict is not None else ()
+    return tuple(Step("verdict", "said", f"{r.limit}: {r.text}") for r in reasons if r.text.startswith(UNCOMPARED))
 
 
 def _environment(bundle: Bundle, here: Here | None, found: _Found) -> _Found:

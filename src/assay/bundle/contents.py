@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,12 @@ CODE_SUFFIXES = frozenset(
     {".py", ".pyc", ".so", ".dll", ".dylib", ".pkl", ".pt", ".pth", ".pt2", ".plan", ".engine", ".om"}
 )
 """Files that run code when an engine or a source opens them."""
+REACHING = re.compile(
+    r"(?:^|[._])(?:files?|filepath|paths?|dirs?|folder|libs?|library|plugins?)(?:[._]|$)|external_(?:alloc|free|empty)"
+    r"|compute_stream",
+    re.IGNORECASE,
+)
+"""Provider options by which an engine loads, writes or reads what lies outside the bundle, or takes an address."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,8 @@ class Bundle:
         said += [p.name for p in files if p.suffix.lower() in CODE_SUFFIXES]
         if self.artifact.format in RUNS_CODE or self.artifact.runs_code:
             said.append(self.artifact.path.name)
+        options = self.candidate.options.provider_options
+        said += [f"the provider option {key}={value}" for key, value in options if REACHING.search(key)]
         return tuple(dict.fromkeys(said))
 
 

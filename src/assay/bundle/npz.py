@@ -65,14 +65,24 @@ def read_npz(path: Path, described: Any) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
+            _refuse_shared(archive)
+            if len({str(item["key"]) for item in described}) != len(described):
+                raise ValueError("two arrays have one key")  # each would be read into memory
             found = {}
             for item in described:
                 found[str(item["name"])] = _decode(archive, members, item)
             if len(found) != len(described):
                 raise ValueError("two arrays have one name")
             return found
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError, RuntimeError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
+
+
+def _refuse_shared(archive: zipfile.ZipFile) -> None:
+    """Members that lie over one another, which would unpack to more than there is.  Raises ValueError."""
+    assert archive.fp is not None
+    if sum(info.file_size for info in archive.infolist()) > archive.fp.seek(0, 2):
+        raise ValueError("its members lie over one another, or are compressed")
 
 
 def _decode(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], item: Mapping[str, Any]) -> Array:

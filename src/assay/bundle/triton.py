@@ -188,7 +188,7 @@ def _warmup(bundle: Bundle, options: LayoutOptions, target: Path, names: list[st
     folder.mkdir()
     rows = []
     for index, (spec, name) in enumerate(zip(bundle.signature.inputs, names, strict=True)):
-        array = np.ascontiguousarray(feed[spec.name][:1] if batched else feed[spec.name])
+        array = np.asarray(feed[spec.name][:1] if batched else feed[spec.name], order="C")
         type, dims, content = config.TYPES[spec.dtype], list(array.shape[1:] if batched else array.shape), _raw(array)
         if options.pictures:
             type, dims, content = "TYPE_STRING", [1], _bytes_element(_tiny_png())

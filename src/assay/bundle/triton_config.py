@@ -123,8 +123,8 @@ def batching(max_batch: int, delay_us: int) -> dict[str, Any]:
 
 def check_name(name: str) -> str:
     """A model's folder.  Raises BadInput for a name that would leave the repository."""
-    if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
-        raise BadInput(f"{name!r} cannot be the name of a model's folder", remedy="--name my_model")
+    if not name.isprintable() or not 0 < len(name.encode()) <= 128 or name[0] in ".-" or "/" in name or "\\" in name:
+        raise BadInput(f"{name[:200]!r} cannot be the name of a model's folder", remedy="--name my_model")
     return name
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
+"""Among Pillow's other formats is one that runs Ghostscript."""
 
 
 def transform_of(data: Mapping[str, Any]) -> Callable[[bytes], Array]:
@@ -100,7 +102,7 @@ def _decoded(encoded: bytes, channels: int) -> Any:
     from PIL import Image
 
     try:
-        image: Any = Image.open(io.BytesIO(encoded))
+        image: Any = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
             raise ValueError(f"it has {image.width}×{image.height} pixels, more than {limit}")

@@ -30,5 +30,7 @@ def command(**values: Any) -> int:
     if found.error is not None:
         output.warn(str(found.error))
     output.say(f"{'passed' if found.ok else 'FAILED'}  sha256:{found.digest.removeprefix('sha256:')}")
+    if found.ok and values["digest"] is None:
+        output.note("--digest sha256:… pins the bundle to a digest that came another way")
     output.result(extra={"check": found.to_json()})
     return found.exit_code

@@ -100,7 +100,13 @@ def _show(output: Any, comparison: Any, pairs: Any) -> None:
     lines = []
     for line in comparison.lines:
         cells = tuple(cell and _cell(cell, line, place) for place, cell in enumerate(line.cells))
-        batch = "best" if line.best else "—" if line.batch is None else str(line.batch)
+        batch = (
+            ("best of tables" if line.claimed else "best")
+            if line.best
+            else "—"
+            if line.batch is None
+            else str(line.batch)
+        )
         lines.append(LineText(line.title, batch, cells))
     unit = "samples/s" if comparison.figure == "throughput" else comparison.figure
     title = f"{unit} · {comparison.common}" if comparison.common else unit
@@ -154,7 +160,14 @@ def _json(comparison: Any) -> dict[str, Any]:
             for cell in line.cells
         ]
         lines.append(
-            {"title": line.title, "batch": line.batch, "best": line.best, "fastest": line.fastest, "cells": cells}
+            {
+                "title": line.title,
+                "batch": line.batch,
+                "best": line.best,
+                "tables": line.claimed,
+                "fastest": line.fastest,
+                "cells": cells,
+            }
         )
     return {
         "figure": comparison.figure,

@@ -16,8 +16,10 @@ from assay.core.errors import (
     EXIT_INTERNAL,
     EXIT_INTERRUPTED,
     AssayError,
+    NotAvailable,
     StorageFailed,
 )
+from assay.present.text import printable
 
 
 def report_failure(error: BaseException, arguments: list[str]) -> int:
@@ -26,9 +28,9 @@ def report_failure(error: BaseException, arguments: list[str]) -> int:
     target = _json_target(arguments)
     if target is not None:
         _write_json(target, json.dumps(_as_json(arguments, code, message, remedy)))
-    click.echo(f"assay: {message}", err=True)
+    click.echo(printable(f"assay: {message}"), err=True)
     if remedy:
-        click.echo(f"  try: {remedy}", err=True)
+        click.echo(printable(f"  try: {remedy}"), err=True)
     if log:
         click.echo(f"  log: {log}", err=True)
     return code
@@ -48,6 +50,16 @@ def _explain(error: BaseException) -> tuple[int, str, str | None, str | None]:
         where = f": {error.filename}" if error.filename else ""
         failed = StorageFailed(f"cannot write ({error.strerror}){where}")
         return failed.exit_code, failed.message, "free some room or give another --out, then run it again", None
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return (
+            EXIT_BAD_INPUT,
+            f"a path that was given is none: {error.strerror}",
+            "check the names that were typed",
+            None,
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "assay":
+        missing = NotAvailable(f"this needs the Python module {error.name}, which is not installed here")
+        return missing.exit_code, missing.message, "assay doctor says what is missing, and what installs it", None
     return (
         EXIT_INTERNAL,
         f"internal failure: {type(error).__name__}: {error}",

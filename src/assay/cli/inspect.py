@@ -26,5 +26,7 @@ def command(**values: Any) -> int:
     found = inspect_file(values["file"], nodes=values["nodes"])
     for line in found.lines:
         output.say(line)
+    for text in found.warnings:
+        output.warn(text)
     output.result(extra={"inspect": found.data})
     return 0

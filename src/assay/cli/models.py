@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from assay.cli.options import common, output_of
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, NotAvailable
 
 
 @click.command()
@@ -33,6 +33,11 @@ def command(**values: Any) -> int:
         register_file(file)
     pattern = values["pattern"]
     names = [n for p in _patterns(pattern) for n in list_models(p)]
+    if not names and ":" not in pattern and not _collections():
+        raise NotAvailable(
+            f"no model name matches {pattern!r}: neither timm nor torchvision is installed here",
+            remedy="pip install 'assay[timm]', or list what a file of yours registers: assay models --from FILE.py",
+        )
     if not names:
         raise BadInput(f"no model name matches {pattern!r}", remedy="assay models 'timm:resnet*'")
     for name in dict.fromkeys(names):
@@ -43,9 +48,12 @@ def command(**values: Any) -> int:
 
 def _patterns(pattern: str) -> tuple[str, ...]:
     """A pattern that names no collection is tried in each that is installed, and among registered names."""
-    from assay.sources.registry import LISTS
-
     if ":" in pattern:
         return (pattern,)
-    here = [prefix for prefix in LISTS if importlib.util.find_spec(prefix) is not None]
-    return (*(f"{prefix}:{pattern}" for prefix in here), pattern)
+    return (*(f"{prefix}:{pattern}" for prefix in _collections()), pattern)
+
+
+def _collections() -> list[str]:
+    from assay.sources.registry import LISTS
+
+    return [prefix for prefix in LISTS if importlib.util.find_spec(prefix) is not None]

@@ -1,4 +1,7 @@
-"""Where a verb's words go: people on stdout, or JSON on stdout and people on stderr."""
+"""Where a verb's words go: people on stdout, or JSON on stdout and people on stderr.
+
+Names come from models and files, so what a terminal would obey is taken out of every line.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import click
 from assay.core.record import Record
 from assay.core.verdict import Verdict
 from assay.job.folder import write_text
+from assay.present.text import printable
 
 
 @dataclass
@@ -32,17 +36,17 @@ class Output:
     def say(self, text: str = "") -> None:
         """A line of the result."""
         if not (self.quiet and self.people_on_stderr):
-            click.echo(text, err=self.people_on_stderr)
+            click.echo(printable(text), err=self.people_on_stderr)
 
     def note(self, text: str) -> None:
         """A line about how it goes; ``--quiet`` silences it."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
         if not self.quiet:
-            click.echo(f"warning: {text}", err=True)
+            click.echo(printable(f"warning: {text}"), err=True)
 
     def show(self, renderable: Any) -> None:
         """A rich table or panel: as wide as the terminal, or 120 columns in a pipe."""

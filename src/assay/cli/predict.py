@@ -64,7 +64,8 @@ def command(**values: Any) -> int:
     for one in found:
         output.say(str(one.input))
         for number, label, probability in one.ranked:
-            output.say(f"  {probability:7.2%}  {number:>5}  {label or ''}".rstrip())
+            named = label if label is not None and label.strip() != str(number) else ""  # digits are their own labels
+            output.say(f"  {probability:7.2%}  {number:>5}  {named}".rstrip())
         for number, share in (one.shares or {}).items():
             output.say(f"  class {number}: {share:.2%} of the pixels")
         if one.differing is not None:

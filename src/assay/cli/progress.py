@@ -11,6 +11,7 @@ from assay.cli.output import Output
 from assay.core import clock
 from assay.core.units import format_rate, format_seconds
 from assay.job.progress import Progress, Silent
+from assay.present.text import printable
 
 
 class Lines:
@@ -24,7 +25,7 @@ class Lines:
 
     def stage(self, name: str, detail: str = "") -> None:
         interrupts.check()
-        self._name = f"{name:<9} {detail}"
+        self._name = printable(f"{name:<9} {detail}" if detail else name)
         self._started = self._shown = clock.now()
         if self._live:
             click.echo(f"\r\x1b[K{self._name} …", nl=False, err=True)
@@ -32,11 +33,11 @@ class Lines:
     def done(self, text: str) -> None:
         took = clock.now() - self._started
         start = "\r\x1b[K" if self._live else ""
-        click.echo(f"{start}{self._name}: {text}  [{format_seconds(took)}]", err=True)
+        click.echo(f"{start}{self._name}: {printable(text)}  [{format_seconds(took)}]", err=True)
 
     def note(self, text: str) -> None:
         start = "\r\x1b[K" if self._live else ""
-        click.echo(f"{start}  note: {text}", err=True)
+        click.echo(f"{start}  note: {printable(text)}", err=True)
 
     def advance(self, done: int, total: int | None) -> None:
         now = clock.now()

@@ -32,12 +32,25 @@ _TAIL = 4000
 _PR_SET_PDEATHSIG = 1
 
 
+_MOST_OF_MEMORY = 0.9
+
+
+def _most_of_memory() -> Bytes | None:
+    """What a child may take without the machine coming to a standstill; None where /proc does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(_MOST_OF_MEMORY * 1024 * int(line.split()[1]))
+    return None
+
+
 @dataclass(frozen=True)
 class Limits:
-    """``env`` is added to the child's environment; ``log`` keeps what it printed."""
+    """``env`` is added to the child's environment; ``log`` keeps what it printed.  ``memory_bytes`` is nine tenths of
+    what the machine has available now, unless said otherwise; None: no limit."""
 
     timeout_s: Seconds = 600.0
-    memory_bytes: Bytes | None = None
+    memory_bytes: Bytes | None = field(default_factory=_most_of_memory)
     env: Mapping[str, str] = field(default_factory=dict)
     log: Path | None = None
 
@@ -109,6 +122,8 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[Bytes, str
 
 def tree_rss(pid: int) -> Bytes:
     """Resident bytes of a process and all its descendants; 0 where /proc is missing."""
+    if sys.platform == "win32":
+        return 0
     page = os.sysconf("SC_PAGE_SIZE")
     total, waiting, seen = 0, [pid], set()
     while waiting:
@@ -127,6 +142,10 @@ def tree_rss(pid: int) -> Bytes:
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End the child and whatever it started, also after it left by itself."""
+    if sys.platform == "win32":  # which has no groups: the child alone
+        process.kill()
+        process.wait()
+        return
     for sig in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sig)
@@ -153,6 +172,8 @@ def _kept(limits: Limits) -> str | None:
 
 def end_with_parent() -> None:
     """Linux: have the kernel end this process when the one that waits for it is killed."""
+    if sys.platform != "linux":
+        return
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -8,7 +8,6 @@ Change log of the schema (old files stay readable; ``upgrade`` brings them forwa
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from assay.core import checked, clock
 from assay.core.errors import BadInput, StorageFailed
+from assay.core.lock import hold
 
 SCHEMA = "assay.record/1"
 STATUSES = ("ok", "skipped", "failed")
@@ -183,7 +183,7 @@ class RecordLog:
         except OSError as error:
             raise StorageFailed(f"cannot write in {self.path.parent}: {error.strerror}") from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(lock)
         except OSError:
             lock.close()
             raise StorageFailed(

@@ -10,6 +10,8 @@ from assay.core import checked
 from assay.core.errors import EXIT_LIMIT_MISSED, EXIT_OK
 
 STATES = ("passed", "failed", "not_shown")
+UNCOMPARED = "nothing was compared"
+"""How the reason of a comparison begins that a policy did without: whoever shows a verdict says it."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from assay.core.errors import BadInput
 from assay.core.tensors import Array
-from assay.data.files import existing_folder
+from assay.data.files import existing_folder, read_array
 
 SUFFIXES = (".txt", ".bin", ".npy")
 
@@ -51,8 +51,7 @@ def read_dump(path: Path) -> Array:
     """float32 (classes,).  Raises BadInput, naming the file, for what does not hold numbers."""
     try:
         if path.suffix == ".npy":
-            with path.open("rb") as file:
-                values = np.load(file, allow_pickle=False)
+            values = read_array(path)
         elif path.suffix == ".bin":
             values = np.frombuffer(path.read_bytes(), dtype="<f4")
         else:

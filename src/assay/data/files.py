@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
+
 from assay.core.errors import BadInput
+from assay.core.tensors import Array
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
@@ -37,6 +40,18 @@ def read_bytes(path: Path) -> bytes:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # a NUL in the name
         raise BadInput(f"{str(path)!r} is no file name ({error})") from error
+
+
+def read_array(path: Path) -> Array:
+    """The array of a .npy file.  Raises BadInput for anything else; nothing in it is unpickled."""
+    try:
+        with path.open("rb") as file:
+            found: Array = np.lib.format.read_array(file, allow_pickle=False)
+            return found
+    except MemoryError as error:
+        raise BadInput(f"{path} claims more values than there is memory for ({error})") from error
+    except Exception as error:  # numpy parses the header as Python and raises whatever that raises
+        raise BadInput(f"{path} does not hold an array of numbers ({error})") from error
 
 
 def read_file(path: str) -> bytes:

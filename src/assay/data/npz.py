@@ -10,10 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
+from assay.core.archives import check_members
 from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.core.tensors import Array, TensorSpec
@@ -77,8 +79,10 @@ def _load(path: Path) -> dict[str, Array]:
                     f"{path} holds one unnamed array", remedy="write it with np.savez(FILE, input=…, target=…)"
                 )
             with loaded:
+                assert loaded.zip is not None  # until it is closed
+                check_members(loaded.zip, path)
                 arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, TokenError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} is not a readable .npz file without pickled objects ({error})") from error
     except MemoryError as error:
         raise BadInput(f"{path} claims more values than there is memory for ({error})") from error

@@ -71,8 +71,8 @@ def load_arrays(content: bytes, where: str) -> dict[str, Any]:
     """
     try:
         found = _Restricted(io.BytesIO(content), encoding="bytes").load()
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise BadInput(f"{where} claims more than there is memory for") from error
     except Exception as error:  # a broken pickle raises nearly anything
         raise BadInput(f"{where} is not a readable pickle of plain data ({error})") from error
     if not isinstance(found, dict):

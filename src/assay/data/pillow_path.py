@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODES = {1: "L", 3: "RGB"}
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
+"""What is decoded, whatever a file calls itself: among Pillow's other formats is one that runs Ghostscript."""
 
 
 def decode(item: Any, channels: int) -> Image:
@@ -78,7 +80,7 @@ def _opened(item: Any) -> Image:
     if isinstance(item, (bytes, bytearray, memoryview)):
         if len(item) == 0:
             raise BadInput("the file is empty (0 bytes)")
-        return Image.open(io.BytesIO(item))
+        return Image.open(io.BytesIO(item), formats=FORMATS)
     if isinstance(item, np.ndarray):
         if item.dtype != np.uint8 or item.ndim not in (2, 3) or (item.ndim == 3 and item.shape[2] not in (1, 3, 4)):
             raise BadInput(

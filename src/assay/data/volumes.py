@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.core.archives import check_members, check_size
 from assay.core.dataset import Item
 from assay.core.errors import BadInput, NotAvailable
 from assay.core.tensors import Array
@@ -86,11 +88,14 @@ def _labels(path: Path) -> Array:
 def _load(path: Path, name: str) -> Array:
     try:
         if ".nii" in path.name.lower():
-            return np.asarray(_nibabel().load(path).dataobj)
+            found = _nibabel().load(path)
+            check_size(path, math.prod(found.shape) * found.get_data_dtype().itemsize)
+            return np.asarray(found.dataobj)
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded
+            check_members(loaded.zip, path)
             chosen = name if name in loaded.files else loaded.files[0] if len(loaded.files) == 1 else None
             if chosen is None:
                 raise BadInput(

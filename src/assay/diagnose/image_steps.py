@@ -135,6 +135,10 @@ class Picture:
         return self._decoded[way]
 
 
+_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
+"""As when data are read: among Pillow's other formats is one that runs Ghostscript."""
+
+
 def _decoded(recipe: Recipe, item: Any) -> Image:
     try:
         from PIL import Image, ImageOps
@@ -147,7 +151,7 @@ def _decoded(recipe: Recipe, item: Any) -> Image:
     if not isinstance(item, bytes | bytearray | memoryview):
         return item.convert(mode)
     try:
-        image = Image.open(io.BytesIO(item))
+        image = Image.open(io.BytesIO(item), formats=_FORMATS)
         if recipe.decode == "fast":
             return _fast(bytes(item), image).convert(mode)
         if recipe.decode == "scaled":

@@ -141,7 +141,7 @@ class AscendSession(PooledSession[Any]):
         self._precision = precision
 
     def _infer(self, worker: Any, feed: Feed, spans: MutableMapping[str, float] | None) -> Sequence[Array]:
-        given = [np.ascontiguousarray(feed[name]) for name in self._signature.input_names]
+        given = [np.asarray(feed[name], order="C") for name in self._signature.input_names]
         made = worker.infer(given, self._mode)
         if made is None or len(made) != len(self._output_names):
             return made or []

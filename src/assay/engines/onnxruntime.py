@@ -62,6 +62,12 @@ from assay.engines.onnxruntime_options import (
 from assay.engines.unsupported import explained, refuse_unknown
 
 _FROM_GRAPH = ("fp64", "bf16", "fp16", "int8")
+_CONVERTED = "converted to it (assay quantize --precision {})"
+_HOW_WRITTEN = {
+    "fp64": "written in float64 (export the module after module.double())",
+    "fp32": "written in float32 (the one that was converted)",
+    "int8": "quantised (assay quantize --precision int8)",
+}
 
 
 class OnnxRuntimeEngine:
@@ -102,8 +108,8 @@ class OnnxRuntimeEngine:
                 return "tf32 is arithmetic of NVIDIA GPUs; on the cpu use fp32"
             if precision in _FROM_GRAPH:
                 return (
-                    f"onnxruntime runs a graph in the precision it is written in: {precision} needs a quantised or "
-                    f"converted ONNX file (assay quantize --precision {precision}), which then opens as {precision}"
+                    f"onnxruntime runs a graph in the precision it is written in: {precision} needs an ONNX file "
+                    f"{_HOW_WRITTEN.get(precision, _CONVERTED).format(precision)}, which then opens as {precision}"
                 )
             return None
 
@@ -159,7 +165,8 @@ class OnnxRuntimeEngine:
         if found != ("fp32" if precision == "tf32" else precision):
             raise BadInput(
                 f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {precision} was asked for",
-                remedy=f"open it with the precision {found}, or convert it: assay quantize --precision {precision}",
+                remedy=f"open it with the precision {found}, or give a file "
+                f"{_HOW_WRITTEN.get(precision, _CONVERTED).format(precision)}",
             )
         plan = _Plan(str(artifact.path), options)
         try:

@@ -60,7 +60,7 @@ class BoundSession:
                 self._bound.popitem(last=False)
         self._bound.move_to_end(key)
         for name, value in bound.inputs.items():
-            value.update_inplace(np.ascontiguousarray(feed[name]))
+            value.update_inplace(np.asarray(feed[name], order="C"))  # ascontiguousarray would give a scalar a dim
         self._session.run_with_iobinding(bound.binding, self._options(bound))
         found = [np.array(value.numpy()) for value in bound.outputs or bound.binding.get_outputs()]
         if self._graphs and bound.outputs is None:

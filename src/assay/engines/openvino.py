@@ -197,7 +197,7 @@ class OpenVinoSession(PooledSession[_Request]):
         for index, name, kind in self._order:
             array = feed[name]
             if name in self._bf16_in:
-                raw = np.ascontiguousarray(array).view(np.uint16)
+                raw = np.asarray(array, order="C").view(np.uint16)  # ascontiguousarray would give a scalar a dim
                 request.set_input_tensor(index, tensor(raw, array.shape, kind))
                 kept.append(raw)
                 continue

@@ -240,7 +240,7 @@ class TensorRtSession(PooledSession[_Worker]):
         cuda.activate()
         kept = []
         for spec in self._signature.inputs:
-            array = np.ascontiguousarray(feed[spec.name])
+            array = np.asarray(feed[spec.name], order="C")  # ascontiguousarray would give a scalar a dim
             if not context.set_input_shape(spec.name, tuple(array.shape)):
                 raise BadInput(f"input {spec.name!r} of shape {array.shape} is outside what the plan was built for")
             address = worker.buffer(spec.name, array.nbytes)

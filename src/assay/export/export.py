@@ -156,7 +156,7 @@ def export_model(model: Model, options: ExportOptions, out_path: Path, run: RunO
 def opened_module(model: Model) -> Any:
     if model.artifact.module is None:
         raise BadInput(
-            f"{model.spec} is a {model.artifact.format} file and opens as no PyTorch module, so it cannot be exported",
+            f"{model.spec} is of format {model.artifact.format} and opens as no PyTorch module: it cannot be exported",
             remedy="give a PyTorch model; an ONNX file needs no export",
         )
     module = model.artifact.module()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.graph.signature import load_model
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def max_opset() -> int:
@@ -42,6 +46,53 @@ def problems(path: Path) -> tuple[str, ...]:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         found.append(f"shape inference: {_one_line(error)}")
     return tuple(found)
+
+
+def misdeclared(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Outputs whose declared shape is not what the graph gives: another rank, or another fixed size; one line each.
+
+    Runtimes run such a file and return the graph's shape, so what is planned from the declared one is wrong.
+    Empty too where shapes cannot be inferred.
+    """
+    import onnx
+
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.value_info[:]
+    for output in bare.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return ()
+    found = []
+    for declared, made in zip(model.graph.output, inferred.graph.output, strict=True):
+        said, is_ = _dims(declared), _dims(made)
+        if said is None or is_ is None or (len(said) == len(is_) and not _contradict(said, is_)):
+            continue
+        what = f"of rank {len(said)}" if len(said) != len(is_) else "of another size"
+        found.append(
+            f"output {declared.name!r} is declared {what}, {_shown(said)}; the graph gives {_shown(is_)}: "
+            "export it again, or correct the declaration"
+        )
+    return tuple(found)
+
+
+def _dims(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
+    """Sizes and names; None where no shape is stated."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        return None
+    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
+
+
+def _contradict(a: tuple[int | str, ...], b: tuple[int | str, ...]) -> bool:
+    return any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(a, b, strict=True))
+
+
+def _shown(dims: tuple[int | str, ...]) -> str:
+    return "x".join(map(str, dims)) or "a scalar"
 
 
 def _one_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.core.tensors import Signature
 from assay.core.units import Bytes
+from assay.graph.check import misdeclared
 from assay.graph.external_data import companions
 from assay.graph.macs import count_macs, inferred_shapes
 from assay.graph.rounding import rounding_depth_of
@@ -48,7 +49,8 @@ class GraphDescription:
     """``macs`` is None, with ``macs_unknown`` saying why, where shapes cannot be inferred.
 
     ``opsets`` maps domains to versions (``""`` is ONNX's own); ``weight_bytes`` counts initializers
-    also when they lie in ``external_data``; ``op_counts`` has a domain prefix for foreign operators.
+    also when they lie in ``external_data``; ``op_counts`` has a domain prefix for foreign operators;
+    ``misdeclared`` says which outputs are not what the file declares them to be.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class GraphDescription:
     external_data: tuple[Path, ...]
     nodes: tuple[NodeDescription, ...]
     metadata: Mapping[str, str]
+    misdeclared: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
@@ -103,6 +106,7 @@ def describe(path: Path, batch: int = 1, sizes: Mapping[str, int] | None = None)
         external_data=companions(path),
         nodes=tuple(_node(n, per_node) for n in model.graph.node),
         metadata={p.key: p.value for p in model.metadata_props},
+        misdeclared=misdeclared(model),
     )
 
 

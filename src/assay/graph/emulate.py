@@ -185,9 +185,8 @@ class _Emulation:
         import onnx
 
         name = self._name()
-        self._graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
-        if np.ndim(array) == 0:
-            del self._graph.initializer[-1].dims[:]
+        whole = np.asarray(array, order="C")  # ascontiguousarray would give a scalar a dim
+        self._graph.initializer.append(onnx.numpy_helper.from_array(whole, name))
         return name
 
     def _name(self) -> str:

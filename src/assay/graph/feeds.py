@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ from assay.core.tensors import DTYPES, Array, Signature, TensorSpec, is_float
 
 Ranges = Mapping[str, tuple[float, float]]
 DEFAULT_INTEGERS = (0, 9)
+MOST_VALUES = 2**29
+"""Values of one input; they take eight bytes each while they are drawn."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -35,7 +38,20 @@ def draw_feed(
     for name in ranges:
         if name not in {s.name for s in inputs}:
             raise UnknownName("input", name, [s.name for s in inputs])
-    return {s.name: _draw(s, _shape(s, batch, sizes or {}), seed, ranges.get(s.name)) for s in inputs}
+    shapes = {s.name: _shape(s, batch, sizes or {}) for s in inputs}
+    for spec in inputs:
+        if math.prod(shapes[spec.name]) > MOST_VALUES:
+            shape = "x".join(map(str, shapes[spec.name]))
+            raise BadInput(
+                f"input {spec}: a feed of {shape} values is too large to be drawn (at most {MOST_VALUES})",
+                remedy="a smaller --batch or --shape, or check the model's dims",
+            )
+    try:
+        return {s.name: _draw(s, shapes[s.name], seed, ranges.get(s.name)) for s in inputs}
+    except MemoryError as error:
+        raise BadInput(
+            f"there is no memory for a feed of {batch} rows ({error})", remedy="a smaller --batch"
+        ) from error
 
 
 def _shape(spec: TensorSpec, batch: int, sizes: Mapping[str, int]) -> tuple[int, ...]:

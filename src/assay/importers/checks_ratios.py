@@ -71,7 +71,7 @@ def rules(records: Sequence[Record]) -> Iterator[Finding]:
         limit = record.value("at_least") or 0.0
         rule = f"{names[0]} ≥ {limit:g} × {names[1]}"
         own = of_model(records, record)
-        tops = [best(own, name) or _best_cell(own, name) for name in names]
+        tops, basis = _alike([best(own, name) for name in names], [_best_cell(own, name) for name in names])
         missing = [name for name, top in zip(names, tops, strict=True) if top is None]
         a, b = tops
         if a is None or b is None:
@@ -83,9 +83,17 @@ def rules(records: Sequence[Record]) -> Iterator[Finding]:
         found = derive.ratio(rate(a), rate(b)).value
         met = "met" if found >= limit else "missed"
         figures = {"at_least": limit, "found": found}
-        yield Finding(
-            f"rule-{met}", f"{rule} is {met}: {found:.4g} at the best batches", figures, where(record), "note"
-        )
+        yield Finding(f"rule-{met}", f"{rule} is {met}: {found:.4g} at {basis}", figures, where(record), "note")
+
+
+def _alike(logs: list[Record | None], cells: list[Record | None]) -> tuple[list[Record | None], str]:
+    """The best of the logs where all have some, else of the tables, else of whatever there is, which is said: logs
+    often cover one batch size alone."""
+    if None not in logs:
+        return logs, "the best batches"
+    if None not in cells:
+        return cells, "the tables' best batches"
+    return [log or cell for log, cell in zip(logs, cells, strict=True)], "the best batches, of a log and of a table"
 
 
 def _best_cell(records: Sequence[Record], name: str) -> Record | None:

@@ -52,7 +52,17 @@ def quantised_of(candidate: Candidate, made_from: Iterable[Artifact | None] = ()
     own = candidate.artifact
     known = [own, *(a for a in made_from if a is not None and a.sha256 in own.parents)]
     artifact = next((a for a in known if a.format == "onnx"), None)
-    if artifact is None or candidate.options.precision not in _INTEGER or precision_of(artifact.path) != "int8":
+    if artifact is None or candidate.options.precision not in INTEGER:
+        yield None
+        return
+    with quantised_file(artifact) as runs:
+        yield runs
+
+
+@contextlib.contextmanager
+def quantised_file(artifact: Artifact) -> Iterator[QuantisedRuns | None]:
+    """What a quantised ONNX file says by its own scales; None for any other file, or where they cannot be read."""
+    if artifact.format != "onnx" or precision_of(artifact.path) != "int8":
         yield None
         return
     runner = OnnxRunner(keep=8)
@@ -69,5 +79,5 @@ def quantised_of(candidate: Candidate, made_from: Iterable[Artifact | None] = ()
         runner.close()
 
 
-_INTEGER = ("int8", "fp32")
+INTEGER = ("int8", "fp32")
 """What a quantised file is opened as: OpenVINO's fp32 runs one as it is."""

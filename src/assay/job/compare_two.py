@@ -28,11 +28,14 @@ from assay.judge.tolerance import Tolerance, asked_for, tolerance
 from assay.measure.environment import environment
 from assay.measure.numerics import NumericResult, compare_sessions
 from assay.measure.quantised import QuantisedRuns, QuantisedTally
-from assay.measure.selfcheck import SelfCheck, self_check
+from assay.measure.selfcheck import SECOND_BUILD, SelfCheck, self_check
 from assay.measure.truth import Arithmetic, Split, Tally, Truth
 from assay.sources import SourceOptions, is_complete
 
 MODULE_FILES = (".pt", ".pt2")
+SERVED = "remote"
+"""The format of a running server: it is not built here, so it cannot be built a second time."""
+Rebuilt = Callable[[], Session] | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Compared:
 def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compared:
     """Raises SignatureMismatch when inputs or outputs do not go by the same names."""
     with opened_pair(pair, source, progress) as (reference, candidate), tempfile.TemporaryDirectory() as again:
-        progress.stage("compare")
+        sizes = ", ".join(map(str, pair.batches))
+        progress.stage("compare", f"{pair.samples} samples at batch {sizes}")
 
         def rebuilt() -> Session:
             """The candidate once more: a file is built again, a module (whose export takes long) opened again."""
@@ -85,7 +89,8 @@ def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compar
             wanted = Wanted(pair.candidate, pair.engine, options)
             return open_candidate(prepare(wanted, _source(pair.candidate, source, again, "c")).candidate)
 
-        found = _compare(pair, reference, candidate, rebuilt)
+        served = candidate.candidate.artifact.format == SERVED
+        found = _compare(pair, reference, candidate, None if served else rebuilt)
         progress.done(found.judged)
         return found
 
@@ -165,7 +170,7 @@ class _Found:
     allowed: Tolerance
 
 
-def _compare(pair: Pair, reference: Prepared, candidate: Prepared, rebuilt: Callable[[], Session]) -> Compared:
+def _compare(pair: Pair, reference: Prepared, candidate: Prepared, rebuilt: Rebuilt) -> Compared:
     request = RunRequest(pair.reference, Path(), data=pair.data, batches=pair.batches, device=pair.device)
     data = open_data(request, Objects(), reference.model, candidate.signature)
     rows = list(data.samples(pair.samples))
@@ -187,7 +192,7 @@ def _run(
     sides: tuple[Prepared, Prepared],
     feeds: Mapping[int, Sequence[Feed]],
     allowed: Tolerance,
-    rebuilt: Callable[[], Session],
+    rebuilt: Rebuilt,
 ) -> _Found:
     reference, candidate = (side.candidate for side in sides)
     signature = sides[0].signature
@@ -208,8 +213,9 @@ def _run(
         checks = None
         if pair.self_consistency and not result.failures:
             limit = judged.detectable or allowed.max_relative_rms or tolerance(pair.precision, 100).max_relative_rms
-            third = stack.enter_context(rebuilt())
+            third = stack.enter_context(rebuilt()) if rebuilt is not None else None
             checks = self_check(second, self_check_feed(feeds, second), limit or 0.0, third)
+            checks = checks if rebuilt is not None else checks.without(SECOND_BUILD)
     return _Found(result, split, judged, checks, tuple(warnings), attestation.to_json(), allowed)
 
 

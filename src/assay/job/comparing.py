@@ -18,6 +18,7 @@ from assay.job.reporting import fronts_of
 from assay.judge.cases import Case, case_of
 from assay.judge.evidence import case_of as scenario_and_batch
 from assay.measure.predictions import compare_predictions, read_predictions
+from assay.measure.raw import path_of
 from assay.present.columns import accuracy_text
 from assay.present.evidence import Evidence
 from assay.present.rows import Report, accuracy_of, numeric_of, primary_figure, table_rows
@@ -184,8 +185,8 @@ def _pair(name: str, run: LoadedRun, record: Record, base_run: LoadedRun, base: 
         drop = withheld("fraction", "there are no stored predictions to pair")
         return PairedAccuracy(title, name, figures[0], figures[1], drop, record=record.id)
     try:
-        first = read_predictions(base_run.path / base.raw.path, base.raw.sha256)
-        second = read_predictions(run.path / record.raw.path, record.raw.sha256)
+        first = read_predictions(path_of(base_run.path, base.raw), base.raw.sha256)
+        second = read_predictions(path_of(run.path, record.raw), record.raw.sha256)
         paired = compare_predictions(first, second)
         note = _other_files(record, base, first, second)
     except BadInput as error:

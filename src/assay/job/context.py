@@ -29,7 +29,8 @@ class Context:
     """One run in progress.
 
     ``missing`` collects what was asked for by name and is not here (exit code 3); ``reference`` is the
-    label of the run's reference, which speed-ups are over; ``pace`` keeps the budget of ``request.effort``.
+    label of the run's reference, which speed-ups are over; ``pace`` keeps the budget of ``request.effort``; ``fatal``
+    is what ``stages/under_way.py`` found of candidates by their digest.
     """
 
     request: RunRequest
@@ -44,6 +45,7 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     reference: str = ""
     pace: Pace = field(default_factory=Pace)
+    fatal: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         budget_s = self.request.effort.budget_s

@@ -50,10 +50,14 @@ def examine() -> list[Finding]:
 
 
 def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
     try:
-        return list(check())
+        for finding in check():
+            found.append(finding)  # one by one: what was found before a check fails is kept
     except Exception as error:
-        return [Finding(check.__name__.strip("_"), "note", f"could not be examined: {type(error).__name__}: {error}")]
+        part = check.__name__.strip("_")
+        found.append(Finding(part, "note", f"could not be examined: {type(error).__name__}: {error}"))
+    return found
 
 
 def version(distribution: str) -> str | None:
@@ -94,8 +98,9 @@ def _opsets() -> Iterator[Finding]:
     import onnx
 
     yield Finding("opset onnx", "ok", f"onnx {onnx.__version__} knows opsets up to {onnx.defs.onnx_opset_version()}")
-    highest = _highest_onnxruntime_opset()
-    yield Finding("opset onnxruntime", "ok", f"onnxruntime {version('onnxruntime')} runs opsets up to {highest}")
+    if util.find_spec("onnxruntime") is not None:
+        highest = _highest_onnxruntime_opset()
+        yield Finding("opset onnxruntime", "ok", f"onnxruntime {version('onnxruntime')} runs opsets up to {highest}")
     if version("torch"):
         from assay.export.options import DYNAMO_MIN_OPSET, MAX_OPSET, MIN_OPSET, TORCHSCRIPT_MAX_OPSET
 
@@ -139,6 +144,8 @@ def _onnxruntimes() -> Iterator[Finding]:
             f"pip uninstall -y {' '.join(have)} && pip install {have[-1]}",
         )
         return
+    if util.find_spec("onnxruntime") is None:
+        return  # the engine's own line says how to install it
     import onnxruntime
 
     providers = ", ".join(onnxruntime.get_available_providers())

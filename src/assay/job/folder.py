@@ -7,6 +7,7 @@ whose key is unchanged is not run again; Records of superseded stages stay in ``
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,10 @@ from assay.core import checked, clock
 from assay.core.artifact import Artifact, digest_files
 from assay.core.errors import BadInput, StorageFailed
 from assay.core.record import Figure, Record, RecordLog, read_records
+
+LONGEST_NAME = 48
+"""Letters of a model's name in a folder's: of four bytes each, a folder's name has room for them."""
+_BEGUN = ".begun"
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class RunFolder:
         self.path = path
         self.log = RecordLog(path / "records.jsonl")
         self.notes: list[str] = []
+        self.suspects: set[str] = set()
+        """Digests of the candidates that were running in this process when the last run ended without a word."""
         self._new = False
         self._records: dict[str, Record] = {}
         self._visited: list[str] = []
@@ -54,6 +61,7 @@ class RunFolder:
         if self.log.path.exists():
             records, self.notes = read_records(self.log.path)
             self._records = {r.id: r for r in records}
+        self._look_for_suspects()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,6 +93,13 @@ class RunFolder:
         write_json(self._stage_file(stage), {"key": key, "result": result, "records": list(ids)})
         return saved
 
+    def begin(self, stage: str, what: str, candidates: Sequence[str]) -> None:
+        """Leave word that ``stage`` runs candidates (by digest) in this process, which they may take along."""
+        write_json(self._begun_file(stage), {"what": what, "candidates": list(candidates)})
+
+    def end(self, stage: str) -> None:
+        self._begun_file(stage).unlink(missing_ok=True)
+
     def current(self) -> list[Record]:
         """The Records of the stages of this run, in the order of the stages."""
         found = [r for stage in self._visited for r in self._ids(stage)]
@@ -100,6 +115,24 @@ class RunFolder:
     def _visit(self, stage: str) -> None:
         if stage not in self._visited:
             self._visited.append(stage)
+
+    def _look_for_suspects(self) -> None:
+        for file in sorted((self.path / "stages").glob("*" + _BEGUN)):
+            what = file.name.removesuffix(_BEGUN)
+            with contextlib.suppress(
+                OSError, ValueError, KeyError, TypeError, RecursionError
+            ):  # damaged: its name is left
+                data = json.loads(file.read_text(encoding="utf-8"))
+                self.suspects.update(checked.each(data, "candidates", str))
+                what = checked.field(data, "what", str)
+            self.notes.append(
+                f"the last run in this folder ended during: {what}. It was stopped or killed there, or the engine took "
+                "it along; what it had finished is kept"
+            )
+            file.unlink()
+
+    def _begun_file(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}{_BEGUN}"
 
     def _stage_file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
@@ -146,7 +179,7 @@ def write_json(path: Path, value: Any) -> Path:
 def default_folder(name: str, now: datetime | None = None) -> Path:
     """``runs/NAME-YYYYMMDD-HHMMSS`` with a name that is safe as a file name."""
     moment = now or clock.current().wall()
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip("._") or "model"
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name[:LONGEST_NAME]).strip("._-") or "model"
     return Path("runs") / f"{safe}-{moment:%Y%m%d-%H%M%S}"
 
 

@@ -17,6 +17,7 @@ from assay.job.single import file_model
 class Inspection:
     lines: tuple[str, ...]
     data: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 def inspect_file(path: Path, *, nodes: bool) -> Inspection:
@@ -60,7 +61,7 @@ def _onnx(found: GraphDescription, nodes: bool) -> Inspection:
             lines += [f"    {attributes}"] if attributes else []
             lines += [f"    from {node.source}"] if node.source else []
     operators = operators_of(found.path, found.opsets)
-    return Inspection((*lines, *operators.lines()), found.to_json() | operators.to_json())
+    return Inspection((*lines, *operators.lines()), found.to_json() | operators.to_json(), found.misdeclared)
 
 
 def _count(macs: int) -> str:

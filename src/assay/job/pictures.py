@@ -19,8 +19,10 @@ from assay.core.dataset import Item, Reader
 from assay.core.errors import AssayError
 from assay.core.record import Record
 from assay.core.tensors import Array
+from assay.data.pillow_path import FORMATS
 from assay.job.folder import write_text
 from assay.measure.predictions import read_predictions
+from assay.measure.raw import path_of
 
 FILE = Path("samples", "pictures.json")
 MOST, SIDE, LEAST_SIDE = 48, 112, 64
@@ -90,7 +92,7 @@ def _places(folder: Path, records: Sequence[Record]) -> dict[str, int]:
     if reference is None or reference.raw is None:
         return {}
     try:
-        return {scored.id: place for place, scored in enumerate(read_predictions(folder / reference.raw.path))}
+        return {scored.id: place for place, scored in enumerate(read_predictions(path_of(folder, reference.raw)))}
     except AssayError:
         return {}
 
@@ -103,7 +105,7 @@ def picture(content: Any) -> str | None:
         return None
     try:
         if isinstance(content, bytes):
-            image = Image.open(io.BytesIO(content)).convert("RGB")
+            image = Image.open(io.BytesIO(content), formats=FORMATS).convert("RGB")
         else:
             pixels = _pixels(content)
             if pixels is None:

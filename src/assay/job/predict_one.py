@@ -19,7 +19,7 @@ from assay.core.sample import Sample, stack
 from assay.core.tensors import Array, Signature, is_float
 from assay.core.transform import FunctionTransform, NullTransform, Transform
 from assay.data import pillow_path
-from assay.data.files import read_bytes
+from assay.data.files import read_array, read_bytes
 from assay.job.opening import open_candidate
 from assay.job.progress import Progress
 from assay.job.single import Prepared, Wanted, prepare
@@ -191,7 +191,7 @@ def _work(asked: Prediction, ready: Prepared) -> Predicting:
 def contents(paths: Sequence[Path]) -> Iterator[Input]:
     """Every file's bytes, or the array of a .npy file."""
     for path in paths:
-        yield path, np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_bytes(path)
+        yield path, read_array(path) if path.suffix == ".npy" else read_bytes(path)
 
 
 def _kind(asked: Prediction, signature: Signature) -> tuple[str, str]:

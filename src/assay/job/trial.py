@@ -81,6 +81,13 @@ def measure_candidate(candidate: Candidate, opening: Opening | None, trial: Tria
         return Measured(measurements, refused, peak_rss(), session.parallelism, moment(), padding)
 
 
+def try_out(candidate: Candidate, opening: Opening | None, feeds: Sequence[Feed]) -> None:
+    """Open the candidate and run each feed once.  For finding out whether that ends at all."""
+    with open_candidate(with_module(candidate, opening) if opening else candidate) as session:
+        for feed in feeds:
+            session.run(feed)
+
+
 def _press(session: Session, feeds: Sequence[Feed], workload: Workload) -> Measurement:
     if workload.scenario == "latency":
         return measure_latency(session, feeds, workload)

@@ -44,14 +44,16 @@ class Cell:
 @dataclass(frozen=True)
 class Line:
     """``title`` is what sets the configuration apart.  ``best`` is True for the line of every column's best
-    batch size.  ``cells`` are as many as there are columns; ``fastest`` is the place of the one whose
-    interval no other's reaches, where all are alike and all have intervals."""
+    batch size, ``claimed`` besides where that is the best of the tables, since some column has no log.
+    ``cells`` are as many as there are columns; ``fastest`` is the place of the one whose interval no other's
+    reaches, where all are alike and all have intervals."""
 
     title: str
     batch: int | None
     cells: tuple[Cell | None, ...]
     best: bool = False
     fastest: int | None = None
+    claimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class _Row:
     key: dict[str, Any]
     cases: dict[str, list[Case]] = field(default_factory=dict)
     best: bool = False
+    claimed: bool = False
 
 
 def compare(cases: Sequence[Case], asked: Asked) -> Comparison:
@@ -92,7 +95,7 @@ def compare(cases: Sequence[Case], asked: Asked) -> Comparison:
     common = _common(kept)
     lines = [_line(row, layout, base, asked, common) for row in kept]
     wide = {line.title for line in lines if sum(c is not None for c in line.cells) > 1}
-    lines.sort(key=lambda line: (line.title not in wide, line.title, line.best, line.batch or 0))
+    lines.sort(key=lambda line: (line.title not in wide, line.title, line.best, line.claimed, line.batch or 0))
     refused = tuple(dict.fromkeys([*_withheld(lines, layout), *_apart(cases, lines, layout, base)]))
     ranked = sum(c is not None and c.ratio is not None and c.ratio.value is not None for x in lines for c in x.cells)
     shared = _words({n: v for n, v in common.items() if v is not None})
@@ -222,7 +225,11 @@ def _batches(rows: Sequence[_Row]) -> set[int | None]:
 
 
 def _best_rows(configurations: Sequence[Sequence[_Row]], least: int) -> list[_Row]:
-    """For each configuration, the best batch size of every column that was measured at ``least`` of them."""
+    """For each configuration, the best batch size of every column that was measured at ``least`` of them.
+
+    A best of the tables is not set against a best of the logs: where the logs cover batch 1 alone, the difference
+    would be that of the batch sizes.  A column that has tables alone makes a second line, of the tables' best.
+    """
     made = []
     for group in configurations:
         best = _Row(None, group[0].key, best=True)
@@ -232,9 +239,19 @@ def _best_rows(configurations: Sequence[Sequence[_Row]], least: int) -> list[_Ro
         best.cases = {
             column: found for column, found in best.cases.items() if len({case.batch for case in found}) >= least
         }
-        if best.cases:
-            made.append(best)
+        made += _by_evidence(best)
     return made
+
+
+def _by_evidence(best: _Row) -> list[_Row]:
+    """The line of what has logs, and that of the tables where some column has those alone."""
+    counted = {label: [c for c in found if c.value is not None] for label, found in best.cases.items()}
+    alone = {label for label, found in counted.items() if found and all(c.claimed for c in found)}
+    if not alone or len(alone) == len(best.cases):
+        return [best] if best.cases else []
+    logs = {label: found for label, found in best.cases.items() if label not in alone}
+    tables = {label: [c for c in counted[label] if c.claimed] or found for label, found in best.cases.items()}
+    return [replace(best, cases=logs), replace(best, cases=tables, claimed=True)]
 
 
 def _line(row: _Row, layout: _Layout, base: int, asked: Asked, common: Mapping[str, Any]) -> Line:
@@ -250,7 +267,7 @@ def _line(row: _Row, layout: _Layout, base: int, asked: Asked, common: Mapping[s
         cell = Cell(case, notes=(*case.marks, *notes))
         cells.append(cell if place == base or ground is None else _against(cell, ground, asked, best))
     title = _words({n: v for n, v in row.key.items() if n not in common}) or "all"
-    line = Line(title, None if best else row.batch, tuple(cells), best)
+    line = Line(title, None if best else row.batch, tuple(cells), best, claimed=row.claimed)
     return replace(line, fastest=_fastest(line, base))
 
 

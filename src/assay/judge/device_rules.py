@@ -51,7 +51,7 @@ def _judge(rule: SpeedRatio, model: str | None, cases: Sequence[Case]) -> Reason
     each = [line for line in lines if not line.best]
     if rule.batch == "every":
         return _every(rule, model, each, place)
-    line = _wanted(rule, lines)
+    line = _wanted(rule, lines, place)
     cell = _cell(line, place) if line is not None else None
     if line is None or cell is None:
         where = "at several batch sizes, so that there is a best" if rule.batch == "best" else f"at batch {rule.batch}"
@@ -77,10 +77,13 @@ def _lines(found: Comparison, place: int) -> list[Line]:
     return max(groups.values(), key=lambda lines: sum(_cell(line, place) is not None for line in lines), default=[])
 
 
-def _wanted(rule: SpeedRatio, lines: Sequence[Line]) -> Line | None:
-    """The line of the best batch sizes, or the only one there is; else the one at the rule's batch size."""
+def _wanted(rule: SpeedRatio, lines: Sequence[Line], place: int) -> Line | None:
+    """The line of the best batch sizes (of the tables' best, where not both have logs), or the only one there is;
+    else the one at the rule's batch size."""
     if rule.batch == "best":
-        return next((x for x in lines if x.best), lines[0] if len(lines) == 1 else None)
+        found = [x for x in lines if x.best]
+        both = [x for x in found if _cell(x, place) is not None]
+        return next(iter([*both, *found]), lines[0] if len(lines) == 1 else None)
     return next((x for x in lines if not x.best and x.batch == rule.batch), None)
 
 

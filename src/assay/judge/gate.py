@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from assay.core.compare import excess
 from assay.core.record import Figure, Record
 from assay.core.units import format_bytes, format_rate, format_seconds
-from assay.core.verdict import Reason, Verdict, combine
+from assay.core.verdict import UNCOMPARED, Reason, Verdict, combine
 from assay.judge.accuracy import judge_accuracy
 from assay.judge.classes import ACCEPTED, WITHIN_COST
 from assay.judge.evidence import latest, of_candidate, speeds, throughputs, why_missing
@@ -62,8 +62,10 @@ def _numeric(own: Sequence[Record], policy: Policy) -> _Found:
         return _Found((Reason(NUMERIC, state, f"comparison {record.status}: {record.reason}", record.id),))
     if record.details.get("class") == "reference":
         text = "it is the reference itself, and there was no other engine to compare it with"
-        state = "passed" if policy.numeric.accept_reference else "not_shown"
-        return _Found((Reason(NUMERIC, state, text, record.id),), _not_compared(record))
+        if not policy.numeric.accept_reference:
+            return _Found((Reason(NUMERIC, "not_shown", text, record.id),), _not_compared(record))
+        text = f"{UNCOMPARED}: {text}; the policy accepts that ([numeric] accept_reference)"
+        return _Found((Reason(NUMERIC, "passed", text, record.id),), (f"{NUMERIC}: {text}", *_not_compared(record)))
     state, text = _numeric_state(record, policy)
     return _Found((Reason(NUMERIC, state, text, record.id),), _not_compared(record))
 

@@ -92,7 +92,7 @@ def moment() -> dict[str, Any]:
     """What changes from minute to minute: the load averages over 1, 5 and 15 minutes."""
     try:
         return {"load_average": [round(x, 2) for x in os.getloadavg()]}
-    except OSError:
+    except (OSError, AttributeError):  # Windows has no load average
         return {"load_average": None}
 
 

@@ -1,8 +1,8 @@
 """A against B, interleaved: A B B A, again and again, so that a drift of the machine meets both alike.
 
-One quad is four blocks of equally many calls.  Its log ratio log((A₁ + A₄) / (B₂ + B₃)) is free of
-any linear drift; the answer is the mean of the quads' log ratios with Student's interval at their
-effective size, and its exponential.
+One quad is four blocks of equally many calls, fewer where calls take long.  Its log ratio
+log((A₁ + A₄) / (B₂ + B₃)) is free of any linear drift; the answer is the mean of the quads' log ratios
+with Student's interval at their effective size, and its exponential.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ LEAST_QUADS = 6
 
 @dataclass(frozen=True)
 class PairPlan:
-    """``block`` calls at a time, at most ``quads`` quads and ``max_s`` seconds."""
+    """``block`` calls at a time, fewer where those would take longer than ``block_s``; at most ``quads`` quads and
+    ``max_s`` seconds."""
 
     block: int = 10
     quads: int = 20
     max_s: Seconds = 30.0
     confidence: float = 0.95
+    block_s: Seconds = 0.25
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.quads < LEAST_QUADS or not self.max_s > 0:
+        if self.block < 1 or self.quads < LEAST_QUADS or not self.max_s > 0 or not self.block_s > 0:
             raise BadInput(f"a paired comparison needs at least {LEAST_QUADS} quads of at least one call: {self}")
 
 
@@ -76,19 +78,30 @@ def measure_paired(first: Session, second: Session, feeds: Sequence[Feed], plan:
             session.signature.check_feed(feed)
     now = clock.current().now
 
-    def block(session: Session) -> list[Seconds]:
+    def block(session: Session, calls: int) -> list[Seconds]:
         found = []
-        for i in range(plan.block):
+        for i in range(calls):
             begin = now()
             session.run(feeds[i % len(feeds)])
             found.append(now() - begin)
         return found
 
     with quiet_gc():
-        for session in (first, second):
-            for _ in range(max(LEAST_WARMUP, plan.block)):
-                session.run(feeds[0])
-        return compare_blocks(lambda: block(first), lambda: block(second), plan)
+        each = max(_warmed(session, feeds, plan) for session in (first, second))
+        calls = max(1, min(plan.block, int(plan.block_s / each))) if each > 0 else plan.block
+        return compare_blocks(lambda: block(first, calls), lambda: block(second, calls), plan)
+
+
+def _warmed(session: Session, feeds: Sequence[Feed], plan: PairPlan) -> Seconds:
+    """Run it in; the fastest call of it: as many as a block has, fewer (``LEAST_WARMUP``) where they take long."""
+    now = clock.current().now
+    started, fastest, calls = now(), math.inf, 0
+    while calls < LEAST_WARMUP or (calls < plan.block and now() - started < plan.block_s):
+        begin = now()
+        session.run(feeds[0])
+        fastest = min(fastest, now() - begin)
+        calls += 1
+    return fastest
 
 
 def compare_blocks(first: Callable[[], list[Seconds]], second: Callable[[], list[Seconds]], plan: PairPlan) -> Paired:

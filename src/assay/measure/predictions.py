@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.core.archives import gunzip
 from assay.core.artifact import digest_file
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput
@@ -82,13 +84,13 @@ def save_predictions(root: Path, name: str, scored: Sequence[Scored], *, exact_n
 
 def read_predictions(path: Path, sha256: str | None = None) -> list[Scored]:
     """Read them back.  Raises BadInput for a missing, changed or broken file."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises for a name too long
         raise BadInput(f"there are no predictions at {path}")
     if sha256 is not None and digest_file(path) != sha256:
         raise BadInput(f"{path} was changed after it was recorded")
     try:
-        content = path.read_bytes()
-        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
+        content = gunzip(path) if path.suffix == ".gz" else path.read_bytes()
+        lines = content.decode().splitlines()
         rows = [json.loads(line) for line in lines if line.strip()]
         return [Scored(str(r["id"]), r["row"], r["correct"]) for r in rows]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from assay.core.archives import check_members
 from assay.core.artifact import digest_file
 from assay.core.errors import BadInput, StorageFailed
 from assay.core.record import RawSamples
@@ -57,15 +60,24 @@ def load_raw(root: Path, raw: RawSamples) -> tuple[Vector, Array]:
     path = checked(root, raw)
     try:
         with np.load(path, allow_pickle=False) as file:
+            check_members(file.zip, path)
             return file["values"], file["warmup"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} does not hold timings: {error}") from error
+
+
+def path_of(root: Path, raw: RawSamples) -> Path:
+    """Where raw values lie.  Raises BadInput for a place outside ``root``: a Record may come from anywhere."""
+    path = root / raw.path
+    if "\0" in raw.path or not path.resolve().is_relative_to(root.resolve()):
+        raise BadInput(f"a Record names raw values outside its own folder {root}: {raw.path!r}")
+    return path
 
 
 def checked(root: Path, raw: RawSamples) -> Path:
     """The path of raw values whose digest is still the recorded one.  Raises BadInput."""
-    path = root / raw.path
-    if not path.is_file():
+    path = path_of(root, raw)
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises for a name too long
         raise BadInput(f"there are no raw values at {path}")
     found = digest_file(path)
     if found != raw.sha256:

@@ -18,6 +18,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from assay.core.archives import gunzip
 from assay.core.artifact import digest_file
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput, NotAvailable, StorageFailed
@@ -227,5 +228,5 @@ def _read_rows(path: Path, format: str) -> list[Scored]:
 
         rows = pq.read_table(path).to_pylist()
         return [Scored(r["id"], json.loads(r["row"]), r["correct"]) for r in rows]
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    lines = gunzip(path).decode().splitlines()
     return [Scored(r["id"], r["row"], r["correct"]) for r in map(json.loads, lines)]

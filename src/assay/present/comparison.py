@@ -61,7 +61,7 @@ def comparison_table(
         rows.append((line.title if line.title != last else "", line.batch, *cells))
         last = line.title
     for row, line in zip(rows, lines, strict=True):
-        style = "bold" if line.batch == "best" else ""
+        style = "bold" if line.batch.startswith("best") else ""
         table.add_row(*(Text(cell) for cell in row), style=style)
     return table, [f"[{number}] {note}" for note, number in notes.items()]
 

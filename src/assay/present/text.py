@@ -15,10 +15,19 @@ def state_word(state: str) -> str:
 def one_line(text: object) -> str:
     """``text`` on one line, without control characters (which could move a terminal's cursor) and without
     the invisible marks that reorder text."""
+    return " ".join(_visible(str(text)).split())
+
+
+def printable(text: object) -> str:
+    """``text`` for a terminal: as ``one_line``, but lines, tabs and blanks stay as they are."""
     whole = str(text)
-    if not whole.isprintable():  # what is printable holds none of them; a list of thousands is looked at faster so
-        whole = "".join(c if unicodedata.category(c) not in _INVISIBLE else " " for c in whole)
-    return " ".join(whole.split())
+    return whole if whole.isprintable() else "\n".join(map(_visible, whole.split("\n")))
+
+
+def _visible(line: str) -> str:
+    if line.isprintable():  # what is printable holds none of them; a list of thousands is looked at faster so
+        return line
+    return "".join(c if c == "\t" or unicodedata.category(c) not in _INVISIBLE else " " for c in line)
 
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})

@@ -93,6 +93,11 @@ def from_module(module: nn.Module, name: str, example: Any, options: SourceOptio
 
 def open_spec(spec: str, options: SourceOptions) -> Architecture | Model:
     """The table entry that ``spec`` belongs to, called.  Same errors as ``resolve_model``."""
+    if not spec.isascii() and spec != spec.encode(errors="replace").decode():
+        raise BadInput(
+            f"the name {spec!r} is not UTF-8: the libraries that open models cannot be given it",
+            remedy="rename the file",
+        )
     spec = spec.strip()
     if not spec:
         raise BadInput("no MODEL was given", remedy=f"give one of {_FORMS}")

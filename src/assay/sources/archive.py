@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from assay.core.archives import check_members, is_zip
 from assay.core.errors import BadInput
 from assay.core.model import Model
 from assay.core.table import resolve
@@ -29,9 +30,9 @@ def kind_of(path: Path) -> str:
     """``checkpoint``, ``torchscript``, ``exported`` or ``aoti``, from the listing of the archive.
 
     A file that is no zip is a checkpoint in torch's older format if its name is not ``.pt2``.
-    Raises BadInput for a zip that is none of them, or that has lost its end.
+    Raises BadInput for a zip that is none of them, that has lost its end, or that would unpack to far more than it is.
     """
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         with path.open("rb") as file:
             start = file.read(4)
         if start == b"PK\x03\x04" or path.suffix == ".pt2":
@@ -39,8 +40,9 @@ def kind_of(path: Path) -> str:
         return "checkpoint"
     try:
         with zipfile.ZipFile(path) as archive:
+            check_members(archive, path)
             flat = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, RuntimeError) as error:
         raise BadInput(
             f"{path} is damaged: its archive cannot be listed ({error})", remedy="get the file again"
         ) from error

@@ -73,7 +73,7 @@ def as_tensor(value: Any, name: str) -> Tensor:
 
     if not isinstance(value, torch.Tensor):
         try:
-            value = torch.from_numpy(np.ascontiguousarray(value))
+            value = torch.from_numpy(np.asarray(value, order="C"))  # ascontiguousarray would give a scalar a dim
         except (TypeError, ValueError) as error:
             raise BadInput(
                 f"the example for {name!r} is a {type(value).__name__}, not a tensor or an array",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.core.archives import check_members, is_zip
 from assay.core.errors import BadInput, UntrustedCode
 from assay.sources.arguments import first_line
 
@@ -21,6 +23,8 @@ WRAPPERS = (
     "state_dict", "model_state_dict", "model", "module", "net", "network", "generator", "params", "weights",
 )  # fmt: skip
 _SHOWN = 5
+_DEEPEST = 8
+"""Wrappers within wrappers; a file may wrap itself."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def read_checkpoint(path: Path, trust: bool) -> Any:
 
     import torch
 
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=not trust)
@@ -74,13 +79,19 @@ def read_checkpoint(path: Path, trust: bool) -> Any:
         raise BadInput(f"{path} is not a readable checkpoint: {type(error).__name__}: {first_line(error)}") from error
 
 
+def _check_archive(path: Path) -> None:
+    if is_zip(path):
+        with contextlib.suppress(zipfile.BadZipFile, ValueError, RuntimeError), zipfile.ZipFile(path) as archive:
+            check_members(archive, path)  # what is damaged, torch says
+
+
 def find_state(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors by name, and the wrappers they lay under.  Raises BadInput when there are none."""
     import torch
     from torch import nn
 
     under: tuple[str, ...] = ()
-    while True:
+    while len(under) <= _DEEPEST:
         if isinstance(content, nn.Module):
             content = content.state_dict()
         if not isinstance(content, Mapping):
@@ -93,6 +104,7 @@ def find_state(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, 
             keys = ", ".join(str(k) for k in list(content)[:_SHOWN]) or "nothing"
             raise BadInput(f"{path} holds no weights by name; it holds {keys}")
         content, under = content[key], (*under, key)
+    raise BadInput(f"{path} holds no weights by name: it is wrapped more than {_DEEPEST} times")
 
 
 def fit(state: Mapping[str, Tensor], module: nn.Module) -> tuple[Fit, str]:
@@ -122,23 +134,44 @@ def load_into(module: nn.Module, content: Any, path: Path, strict: bool) -> tupl
     Raises BadInput for keys or shapes that do not fit (only when nothing fits, if not ``strict``)
     and for weights that are not numbers.
     """
-    import torch
-
     state, under = find_state(content, path)
-    nan = [k for k, v in state.items() if v.is_floating_point() and bool(torch.isnan(v).any())]
-    if nan:
-        raise BadInput(f"{path} holds NaN in {len(nan)} tensors ({', '.join(nan[:_SHOWN])})")
     found, prefix = fit(state, module)
     warnings: tuple[str, ...] = ()
     if not found.is_exact:
         if strict or not found.state:
             raise _misfit(path, found, len(module.state_dict()), strict)
         warnings = (f"{path.name} was loaded without strictness: {found.describe()}; what is missing was randomised",)
+    _check_values(found.state, module.state_dict(), path)
     module.load_state_dict(dict(found.state), strict=False)
     words = path.name
     words += f", under {'.'.join(under)}" if under else ""
     words += f", without the prefix {prefix}" if prefix else ""
     return words, warnings
+
+
+def _check_values(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Only of what fits: a tensor elsewhere in the file may claim any size."""
+    import torch
+
+    for key, value in state.items():
+        kind = next((k for k, holds in _UNLIKE.items() if holds(value) != holds(expected[key])), None)
+        if kind is not None:
+            raise BadInput(
+                f"{path}: {key} is {'' if _UNLIKE[kind](value) else 'not '}{kind}, unlike the architecture's",
+                remedy="save module.state_dict() of that very architecture, with dense weights on a real device",
+            )
+    nan = [k for k, v in state.items() if v.is_floating_point() and not v.is_meta and bool(torch.isnan(v).any())]
+    if nan:
+        raise BadInput(f"{path} holds NaN in {len(nan)} tensors ({', '.join(nan[:_SHOWN])})")
+
+
+_UNLIKE: dict[str, Callable[[Tensor], bool]] = {
+    "without values (on the meta device)": lambda t: t.is_meta,
+    "quantised": lambda t: t.is_quantized,
+    "complex": lambda t: t.is_complex(),
+    "sparse": lambda t: str(t.layout) != "torch.strided",
+}
+"""What torch would not copy, or only with a loss."""
 
 
 def _compare(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Fit:
@@ -192,7 +225,7 @@ def foreign_globals(path: Path) -> list[str]:
     """What a pickle in a zip archive would import beyond tensors; nothing is imported to find out."""
     import torch
 
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return []
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))

@@ -122,6 +122,7 @@ def _details(found: Paired) -> dict[str, Any]:
     return {
         "rounds": len(found.quads),
         "calls": len(found.first_s) + len(found.second_s),
+        "calls_per_block": len(found.first_s) // (2 * len(found.quads)) if len(found.quads) else None,
         "log_ratios": [float(q) for q in found.quads],
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from assay.job.context import Data
 from assay.job.evaluate.identity import SetDigest
 from assay.job.opening import open_candidate
 from assay.measure.environment import cores_granted
+from assay.measure.footprint import largest_rss
 from assay.pipeline import (
     Bottleneck,
     Enough,
@@ -104,7 +104,7 @@ class Passed:
                 "count": self.flow.shards,
                 "samples_per_shard": self.flow.samples_per_shard,
                 "bytes": sum((self.store.folder / s.file).stat().st_size for s in self.store.finished.values()),
-                "resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "resident_bytes": largest_rss(),
             },
         }
 

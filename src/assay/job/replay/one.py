@@ -13,9 +13,10 @@ from assay.bundle.check import CheckResult, check
 from assay.bundle.contents import Bundle, read_bundle
 from assay.bundle.goldens import read_goldens
 from assay.core import child
-from assay.core.errors import EXIT_LIMIT_MISSED, AssayError
+from assay.core.errors import EXIT_LIMIT_MISSED, AssayError, BadInput
 from assay.core.record import Record
 from assay.core.tensors import Feed, Signature
+from assay.core.units import Bytes
 from assay.core.workload import StopRule, Workload
 from assay.job.opening import here, open_packed
 from assay.job.replay.moves import Move, moves
@@ -24,6 +25,7 @@ from assay.measure.environment import environment
 
 EVIDENCE = ("confirm", "measure")
 """Kinds of Records that hold speeds, the better evidence first."""
+MOST_FEED_BYTES: Bytes = 2**31
 ACCURACY = "accuracy on the dataset was not evaluated again; assay evaluate does that on the data"
 
 
@@ -113,7 +115,11 @@ def _evidence(bundle: Bundle) -> list[Record]:
             mine = record.subject.get("candidate") == bundle.candidate.digest
             if record.kind == kind and record.status == "ok" and mine:
                 found.setdefault((record.conditions.get("scenario"), record.conditions.get("batch")), record)
-    return [r for (scenario, batch), r in found.items() if scenario in ("latency", "offline") and batch]
+    return [r for (scenario, batch), r in found.items() if scenario in ("latency", "offline") and _is_size(batch)]
+
+
+def _is_size(batch: Any) -> bool:
+    return isinstance(batch, int) and not isinstance(batch, bool) and batch > 0
 
 
 def bundle_records(bundle: Bundle) -> list[Record]:
@@ -139,7 +145,13 @@ def _measure_again(bundle: Bundle, recorded: Sequence[Record], request: Replay) 
 
 
 def rows_of(feeds: Sequence[Feed], signature: Signature, batch: int) -> dict[str, Any]:
-    """One feed of ``batch`` rows, the golden rows taking turns; an input without a batch axis stays as it is."""
+    """One feed of ``batch`` rows, the golden rows taking turns; an input without a batch axis stays as it is.
+
+    Raises BadInput for more than MOST_FEED_BYTES.
+    """
+    row_bytes = sum(feeds[0][spec.name].nbytes for spec in signature.inputs)
+    if batch * row_bytes > MOST_FEED_BYTES:
+        raise BadInput(f"the Records speak of a batch of {batch}: more than {MOST_FEED_BYTES} bytes of input")
     made = {}
     for spec in signature.inputs:
         arrays = [feed[spec.name] for feed in feeds]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,8 @@ from assay.serve.triton_settings import TritonConfig, VersionPolicy
 Event = Callable[[str, Mapping[str, Any]], None]
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_.-]+")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+"""What a URL and a folder can both be called: neither hidden nor `..`, and no option of a command."""
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -97,7 +100,7 @@ class Models:
         return {
             child.name: child
             for child in sorted(watch.iterdir())
-            if child.is_dir() and not child.name.startswith(".") and _UNFIT.search(child.name) is None
+            if child.is_dir() and _NAME.fullmatch(child.name)
             if has_bundle(child)
         }
 
@@ -157,18 +160,21 @@ def bundles(folder: Path, policy: VersionPolicy | None = None) -> dict[str, Path
 def served_name(asked: Serving) -> str:
     """``--name``, else what the bundle was made of, else the MODEL's own; made fit for a URL."""
     if asked.name:
-        if _UNFIT.search(asked.name):
-            raise BadInput(f"a model's name has letters, digits, '_', '.' and '-' only, not {asked.name!r}")
+        if not _NAME.fullmatch(asked.name):
+            raise BadInput(
+                f"a model's name has letters, digits, '_', '.' and '-' only, at most 128 and neither '.' nor '-' "
+                f"first, not {asked.name[:200]!r}"
+            )
         return asked.name
     folder = Path(asked.source)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # noqa: PTH112 - Path raises for a name too long
         from assay.bundle.contents import read_bundle
 
         found = max(bundles(folder).items(), key=lambda item: int(item[0]))[1]
         name = _short(read_bundle(found).model)
     else:
         name = _short(asked.source)
-    return _UNFIT.sub("_", name).strip("_") or "model"
+    return _UNFIT.sub("_", name).strip("_").lstrip(".-")[:128] or "model"
 
 
 def _short(spec: str) -> str:

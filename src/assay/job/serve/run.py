@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +31,10 @@ FILES_BESIDES = 256
 def allow_files(connections: int) -> None:
     """Raise this process's own limit on open files, where the system lets it: each connection is one, and a server
     that cannot accept can only let its callers wait.  REST, gRPC and metrics count theirs apart."""
+    if sys.platform == "win32":  # which has no such limit
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 3 * connections + FILES_BESIDES
     if soft != resource.RLIM_INFINITY and soft < wanted:

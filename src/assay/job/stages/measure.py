@@ -13,7 +13,8 @@ from assay.core.record import Figure, Record, withheld
 from assay.core.workload import StopRule, Workload
 from assay.job.context import Context, Data
 from assay.job.keys import stage_key
-from assay.job.trial import Measured, Opening, Trial, measure_candidate
+from assay.job.stages.under_way import portable
+from assay.job.trial import Measured, Trial, measure_candidate
 from assay.judge.derive import speedup
 from assay.measure.raw import save_raw
 
@@ -142,17 +143,15 @@ def _measure(ctx: Context, candidate: Candidate, data: Data, workloads: list[Wor
 
 def run_trial(ctx: Context, candidate: Candidate, trial: Trial) -> Measured:
     """In a child process where the candidate can be opened from files or a name; else in this one."""
-    if ctx.objects.module is not None and candidate.artifact.module is not None:
+    given = portable(ctx, candidate)
+    if given is None:
         found = measure_candidate(candidate, None, trial)
         return replace(
             found, peak_rss=withheld("B", "measured in the caller's process: its memory is not the model's alone")
         )
-    opening = Opening(ctx.request.model, ctx.request.source_options(ctx.folder.artifacts))
-    rebuild = opening if candidate.artifact.module is not None else None
-    portable = replace(candidate, artifact=replace(candidate.artifact, module=None))
     outcome = child.run(
         "assay.job.trial:measure_candidate",
-        {"candidate": portable, "opening": rebuild, "trial": trial},
+        {**given, "trial": trial},
         child.Limits(timeout_s=ctx.request.effort.build_timeout_s),
     )
     found = outcome.value

@@ -15,6 +15,7 @@ from assay.job.context import Context, Data, Exported, batched
 from assay.job.keys import stage_key
 from assay.job.opening import open_candidate
 from assay.job.request import VERIFY_BATCHES
+from assay.job.stages.under_way import fatal, under_way
 from assay.judge.classes import classify
 from assay.judge.tolerance import tolerance
 from assay.measure.selfcheck import self_check
@@ -51,7 +52,14 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
             "real_data": data.real,
         }
         feeds = {b: batched(rows, b, exported.signature) for b in batches}
-        record = _verify(ctx, exported, (reference, candidate), feeds, conditions)
+        if reference.digest != candidate.digest and fatal(ctx, reference, feeds):
+            reference = candidate  # there is nothing to compare it with
+        dead = fatal(ctx, candidate, feeds)
+        with under_way(ctx, stage, (candidate, reference)):
+            if dead is None:
+                record = _verify(ctx, exported, (reference, candidate), feeds, conditions)
+            else:
+                record = _not_compared(ctx, candidate, dead, conditions)
         saved = ctx.folder.save(stage, key, {}, [record])
     record = ctx.folder.records_of(saved)[0]
     ctx.done(record.reason or str(record.details["class"]), unchanged=unchanged)
@@ -86,14 +94,7 @@ def _verify(
             checks = self_check(second, self_check_feed(feeds, second), limit)
     except AssayError as error:
         kind = "ran in another precision than asked" if isinstance(error, WrongPrecision) else "could not be compared"
-        return Record(
-            "verify",
-            subject,
-            status="failed",
-            reason=f"{kind}: {error.message}",
-            conditions=conditions,
-            environment=ctx.environment,
-        )
+        return _not_compared(ctx, candidate, f"{kind}: {error.message}", conditions)
     inconsistent = [f"self-consistency, {f.name}: {f.text}" for f in checks.failed]
     return Record(
         "verify",
@@ -109,3 +110,9 @@ def _verify(
             "self_check": checks.to_json(),
         },
     )
+
+
+def _not_compared(ctx: Context, candidate: Candidate, reason: str, conditions: Mapping[str, Any]) -> Record:
+    subject = candidate.subject(ctx.model.name)
+    given: dict[str, Any] = {"conditions": conditions, "environment": ctx.environment}
+    return Record("verify", subject, status="failed", reason=reason, **given)

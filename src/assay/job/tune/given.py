@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from assay.core.sample import Sample
 from assay.core.tensors import Array, Feed, Signature
 from assay.core.units import Seconds
 from assay.job.context import batched
+from assay.measure.quantised import Quantised
 from assay.measure.truth import Split
 
 CHECK_ROWS = 4
@@ -18,16 +19,27 @@ CHECK_ROWS = 4
 
 
 @dataclass(frozen=True)
+class FileKnown:
+    """What a quantised file says by its own scales of the rows that are fed; ``quantised`` is all that is known of it
+    before an engine has run it: its own error against the truth and what file and engine may cost."""
+
+    outputs: Mapping[str, Array]
+    quantised: Quantised
+
+
+@dataclass(frozen=True)
 class Known:
     """What the reference makes of the rows that are fed (of the first feed alone where outputs have no batch axis).
 
     ``exact`` is the same in float64, None where there is no exact run; ``splits`` holds per precision what the format
-    must cost, or why that is not known (see ``measure/truth.py``); ``took_s`` is what finding all this took.
+    must cost, or why that is not known (see ``measure/truth.py``); ``files`` holds by its digest what each quantised
+    file says; ``took_s`` is what finding all this took.
     """
 
     outputs: Mapping[str, Array]
     exact: Mapping[str, Array] | None = None
     splits: Mapping[str, Split] = field(default_factory=dict)
+    files: Mapping[str, FileKnown] = field(default_factory=dict)
     took_s: Seconds = 0.0
 
 
@@ -51,6 +63,15 @@ class Given:
         """The same in float64; nothing where that is not known."""
         assert self.known is not None
         return self._spread(self.known.exact or {}, batch)
+
+    def file_of(self, digests: Iterable[str]) -> FileKnown | None:
+        """The quantised file among ``digests``: a candidate's own and those that it was made from."""
+        files = self.known.files if self.known is not None else {}
+        return next((files[digest] for digest in digests if digest in files), None)
+
+    def said(self, file: FileKnown, batch: int) -> dict[str, Array]:
+        """What the file says of the first feed of ``batch`` rows."""
+        return self._spread(file.outputs, batch)
 
     def _spread(self, outputs: Mapping[str, Array], batch: int) -> dict[str, Array]:
         if not self.signature.is_batched:

@@ -13,22 +13,24 @@ from typing import Any
 
 from assay.core import clock
 from assay.core.artifact import Artifact
+from assay.core.compare import Accumulator
 from assay.core.engine import Attestation, BuildOptions, Candidate, Session
 from assay.core.errors import AssayError, EngineFailed
 from assay.core.record import Figure
 from assay.core.tensors import Array, Feed, Signature
 from assay.core.units import Seconds, format_rate, format_seconds
 from assay.core.workload import Workload
-from assay.job.arithmetic import arithmetic_of
+from assay.job.arithmetic import INTEGER, arithmetic_of, quantised_file
 from assay.job.opening import open_candidate
 from assay.job.trial import Opening, build_file, with_module
-from assay.job.tune.given import Given, Known, cost_feeds, of_rows
+from assay.job.tune.given import FileKnown, Given, Known, cost_feeds, of_rows
 from assay.measure.blocks import timed_block
 from assay.measure.environment import moment
 from assay.measure.footprint import peak_rss
 from assay.measure.latency import measure_latency
 from assay.measure.measurement import Measurement
 from assay.measure.numerics import NumericResult, compare_sessions
+from assay.measure.quantised import Quantised, costs_of
 from assay.measure.throughput import measure_throughput
 from assay.measure.truth import Split, Tally, Truth
 
@@ -101,8 +103,9 @@ def make(engine: str, artifact: Artifact, options: BuildOptions, out_dir: Path) 
     return build_file(engine, artifact, options, out_dir)
 
 
-def reference_known(order: Order, given: Given, precisions: tuple[str, ...]) -> Known:
-    """What the reference makes of the rows, exactly too where it can, and what each precision must cost on them."""
+def reference_known(order: Order, given: Given, precisions: tuple[str, ...], files: tuple[Artifact, ...] = ()) -> Known:
+    """What the reference makes of the rows, exactly too where it can, what each precision must cost on them, and
+    what each quantised file among ``files`` says and costs."""
     candidate = _with_module(order)
     started = clock.now()
     with (
@@ -119,7 +122,30 @@ def reference_known(order: Order, given: Given, precisions: tuple[str, ...]) -> 
         exact = None
         if truth is not None and any(split.costs for split in splits.values()):
             exact = of_rows(given, truth)
-        return Known(outputs, exact, splits, clock.now() - started)
+        read = {file.sha256: _file_known(file, given, exact) for file in files}
+        said = {digest: known for digest, known in read.items() if known is not None}
+        return Known(outputs, exact, splits, said, clock.now() - started)
+
+
+def _file_known(file: Artifact, given: Given, exact: Mapping[str, Array] | None) -> FileKnown | None:
+    """None for what is not quantised, or in a way that cannot be read or run: it is then held to the reference's
+    own emulated int8 (see ``assay verify``, which does the same)."""
+    try:
+        with quantised_file(file) as runs:
+            if runs is None:
+                return None
+            says = Truth(runs.exact, given.signature)
+            outputs = of_rows(given, says)
+            engine, costs, narrow = costs_of(runs, given.signature, cost_feeds(given), says)
+    except AssayError:
+        return None
+    measures = {}
+    for name, array in (exact or {}).items():
+        if name in outputs and array.dtype != object and array.shape == outputs[name].shape:
+            own = Accumulator()
+            own.add(array, outputs[name])
+            measures[name] = own.measures()
+    return FileKnown(outputs, Quantised({}, engine, measures, costs, narrow))
 
 
 def press(order: Order) -> Pressed:
@@ -145,14 +171,24 @@ def press(order: Order) -> Pressed:
 
 
 def _compare(session: Session, given: Given, order: Order) -> tuple[NumericResult | None, Split | None]:
-    """One call against the reference's outputs and, where it is known, against the truth."""
+    """One call against the reference's outputs and, where they are known, against the truth and what a quantised
+    file says."""
     if given.known is None:
         return None, None
     batch, precision = order.workloads[0].batch, order.candidate.options.precision
     truth: Any = lambda feed: given.truth(batch)  # noqa: E731
     tally = Tally(truth if given.known.exact is not None else None)
     reference: Any = _Answers(given.signature, given.answers(batch))
-    compared = compare_sessions(reference, tally.candidate(session), {batch: given.feeds(batch)[:1]})
+    own, file = order.candidate.artifact, None
+    if precision in INTEGER:
+        file = given.file_of((own.sha256, *own.parents))
+    says: Any = lambda feed: given.said(file, batch) if file is not None else {}  # noqa: E731
+    engine = Tally(says if file is not None else None)
+    watched = engine.candidate(tally.candidate(session))
+    compared = compare_sessions(reference, watched, {batch: given.feeds(batch)[:1]})
+    if file is not None and not compared.failures:
+        against_file = engine.errors(precision, (), None).candidate
+        return compared, tally.errors(precision, cost_feeds(given), replace(file.quantised, engine=against_file))
     known = given.known.splits.get(precision)
     if known is None or not known.costs:
         return compared, known

@@ -109,12 +109,19 @@ class Named(RunFolder):
     def __init__(self, folder: RunFolder, suffix: str) -> None:
         self._folder, self._suffix = folder, suffix
         self.path, self.log, self.notes = folder.path, folder.log, folder.notes
+        self.suspects = folder.suspects
 
     def finished(self, stage: str, key: str) -> Saved | None:
         return self._folder.finished(f"{stage}-{self._suffix}", key)
 
     def save(self, stage: str, key: str, result: Mapping[str, Any], records: Iterable[Record]) -> Saved:
         return self._folder.save(f"{stage}-{self._suffix}", key, result, records)
+
+    def begin(self, stage: str, what: str, candidates: Sequence[str]) -> None:
+        self._folder.begin(f"{stage}-{self._suffix}", what, candidates)
+
+    def end(self, stage: str) -> None:
+        self._folder.end(f"{stage}-{self._suffix}")
 
     def append(self, record: Record) -> Record:
         return self._folder.append(record)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from assay.core import clock
+from assay.core.artifact import Artifact
 from assay.core.engine import Candidate
 from assay.core.errors import AssayError, ChildFailed
 from assay.core.record import Figure, Record, withheld
@@ -134,7 +135,12 @@ class Trials:
             with self.pace.timed("read"):
                 list(data.samples(CHECK_ROWS))
         order = self.order(self.scene.reference, 1, 1.0)
-        arguments = {"order": order, "given": self._asked, "precisions": self.precisions(names)}
+        arguments = {
+            "order": order,
+            "given": self._asked,
+            "precisions": self.precisions(names),
+            "files": self.files(),
+        }
         self.worker(self.scene.reference.engine).send(_KNOWN, arguments)
 
     def precisions(self, engines: Sequence[str]) -> tuple[str, ...]:
@@ -143,6 +149,13 @@ class Trials:
         asked = request.precisions or CANDIDATE_PRECISIONS
         here = [p for p in asked if any(engine(n).unavailable(request.device, p) is None for n in engines)]
         return tuple(dict.fromkeys([*here, *(p for p in exported.lowered if p in asked)]))
+
+    def files(self) -> tuple[Artifact, ...]:
+        """The ONNX files that candidates run, or are built from: of those that are quantised, what they say is known
+        before any is opened."""
+        exported = self.scene.exported
+        found = [a for a in (*exported.lowered.values(), exported.onnx, self.ctx.model.artifact) if a is not None]
+        return tuple({a.sha256: replace(a, module=None) for a in found if a.format == "onnx"}.values())
 
     def rows(self) -> Given:
         """The samples, with the reference's outputs, which are made once."""
@@ -188,6 +201,7 @@ class Trials:
             self.scene.data.identity,
             settings,
             conditions,
+            "file and engine",
         )
         saved = self.ctx.folder.finished(stage, key)
         if saved is not None:

@@ -1,0 +1,49 @@
+"""ONNX Runtime, until it breaks: in the way that ASSAY_BREAK names, after as many calls as it says (``crash:3``)."""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from assay.engines.onnxruntime import OnnxRuntimeEngine
+
+
+class BrokenSession:
+    def __init__(self, session):
+        self._session = session
+        way, _, after = os.environ.get("ASSAY_BREAK", "").partition(":")
+        self._way, self._left = way, int(after or 0)
+        self._leaked = []
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def __enter__(self):
+        self._session.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self._session.__exit__(*error)
+
+    def run(self, *arguments, **named):
+        outputs = self._session.run(*arguments, **named)
+        self._left -= 1
+        if self._left >= 0:
+            return outputs
+        if self._way == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self._way == "hang":
+            time.sleep(3600)
+        if self._way == "leak":
+            self._leaked.append(np.ones(2**20))  # 8 MiB, touched
+        if self._way == "nan":
+            outputs = {name: np.full_like(array, np.nan) for name, array in outputs.items()}
+        return outputs
+
+
+class BrokenEngine(OnnxRuntimeEngine):
+    name = "broken"
+
+    def open(self, artifact, options):
+        return BrokenSession(super().open(artifact, options))
