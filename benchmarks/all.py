@@ -83,6 +83,7 @@ BENCHMARKS = (
     *by_model("search", 9, "resnet18", "mobilenetv3_small_100", "regnety_002", "convnextv2_atto"),
     *by_model("tuned", 6, "resnet18", "resnet50", "regnety_016", "convnextv2_atto"),
     Benchmark("serve", "serve.py", 12, "serve.py --smoke"),
+    Benchmark("serve-lighter", "serve.py rest --model regnety_004", 3),
     Benchmark("grpc-front", "grpc_front.py", 3, "grpc_front.py --requests 50 --rounds 1"),
     Benchmark("history", "history.py", 1, "history.py"),
 )
@@ -142,7 +143,7 @@ def write_figures(records: list[Record]) -> list[str]:
 
 
 def shown(record: Record) -> list[str]:
-    lines = record.details["lines"]
+    lines = [line.replace(f"{ROOT}{os.sep}", "") for line in record.details["lines"]]
     if len(lines) > MOST_LINES:
         lines = ["…", *lines[-MOST_LINES:]]
     load = record.value("load.before")
@@ -169,7 +170,7 @@ def main() -> int:
             print(f"{benchmark.name:<16} {benchmark.minutes:4g} min  {benchmark.arguments}")
         return 0
     if arguments.write:
-        print(f"written: {', '.join(write_figures(list(read_records(OUT / 'records.jsonl')))) or 'nothing'}")
+        print(f"written: {', '.join(write_figures(read_records(OUT / 'records.jsonl')[0])) or 'nothing'}")
         return 0
     return run([b for b in chosen if not arguments.smoke or b.smoke is not None], smoke=arguments.smoke)
 

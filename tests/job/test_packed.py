@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.bundle.contents import BundleContents
+from assay.bundle.contents import Bundle, BundleContents
+from assay.bundle.manifest import manifest_digest
 from assay.bundle.pack import pack
 from assay.cli.main import run_cli
 from assay.core.artifact import file_artifact
 from assay.core.engine import Candidate, OpenOptions
-from assay.core.errors import AssayError, BadInput
+from assay.core.errors import AssayError, BadInput, UntrustedCode
 from assay.engines.onnxruntime import OnnxRuntimeEngine
 from assay.graph.signature import read_signature
-from assay.job.packed import bundle_folder
+from assay.job.packed import bundle_folder, whole_bundle
 from assay.job.single import Wanted, prepare
 from assay.sources import SourceOptions
 
@@ -77,3 +78,31 @@ def test_one_that_was_tampered_with_is_refused(run: Path, tmp_path: Path) -> Non
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(AssayError, match="is not whole"):
         prepare(Wanted(str(other)), SourceOptions(out_dir=tmp_path / "out"))
+
+
+def test_a_digest_pins_the_manifest(run: Path, tmp_path: Path) -> None:
+    digest = manifest_digest(run / "bundle")
+    bare = digest.removeprefix("sha256:").upper()
+    for given in (digest, bare):
+        assert prepare(Wanted(str(run)), SourceOptions(out_dir=tmp_path, sha256=given)).model.name == "means"
+    other = "0" * 64
+    with pytest.raises(BadInput, match=f"is not the bundle that was pinned: its manifest is {digest}"):
+        prepare(Wanted(str(run)), SourceOptions(out_dir=tmp_path, sha256=other))
+    with pytest.raises(BadInput, match="is not a digest"):
+        whole_bundle(run / "bundle", digest="abc")
+
+
+def test_a_pinned_bundle_may_run_its_code_and_a_strangers_may_not(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bundle, "code", property(lambda self: ("a plan",)))
+    with pytest.raises(UntrustedCode, match="runs code: a plan"):
+        whole_bundle(run / "bundle")
+    assert whole_bundle(run / "bundle", trust=True).model == "means"
+    assert whole_bundle(run / "bundle", digest=manifest_digest(run / "bundle")).model == "means"
+
+
+def test_serve_refuses_another_bundle_than_the_pinned_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pinned = ["--digest", "1" * 64, "--http-port", "0", "--no-grpc", "--no-metrics"]
+    assert run_cli(["serve", str(run / "bundle"), *pinned]) == 2
+    assert "is not the bundle that was pinned" in capsys.readouterr().err
+    assert run_cli(["serve", str(next(run.rglob("*.onnx"))), *pinned]) == 2
+    assert "--digest pins a bundle" in capsys.readouterr().err

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from assay.bundle.contents import read_bundle
-from assay.bundle.manifest import NAME, verify_manifest
+from assay.bundle.contents import Bundle, read_bundle
+from assay.bundle.manifest import NAME, manifest_digest, parse_digest, verify_manifest
 from assay.core.engine import Candidate
 from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
@@ -23,21 +23,38 @@ def bundle_folder(spec: str) -> Path | None:
     return None
 
 
-def packed_model(folder: Path, engine_name: str | None, *, trust: bool = False) -> tuple[Model, Candidate, Signature]:
-    """What the bundle holds, its digests recomputed; it is opened as it was proved.
+def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None) -> Bundle:
+    """A bundle whose digests were recomputed, and its engine file with it.
 
-    Raises BadInput for a bundle that is not whole, or another engine than its own; NotAvailable where only a
+    ``digest`` (of manifest.json) pins the bundle: nothing in it is a stranger's then, as with ``trust``.
+    Raises BadInput for a bundle that is not whole or another than the pinned one; NotAvailable where only a
     recipe travels; UntrustedCode where opening it runs code that was not trusted.
     """
     problems = verify_manifest(folder)
     if problems:
         raise BadInput(f"{folder} is not whole: {problems[0]}", remedy=f"assay check {folder}")
+    found = manifest_digest(folder)
+    if digest is not None and parse_digest(digest) != found:
+        raise BadInput(f"{folder} is not the bundle that was pinned: its manifest is {found}")
     bundle = read_bundle(folder)
     if bundle.artifact is None:
         how = (bundle.recipe or {}).get("command")
         raise NotAvailable(f"{folder} holds no engine file, only the recipe to build one", remedy=how)
-    if bundle.code and not trust:
-        raise UntrustedCode(f"opening {folder} runs code: {', '.join(bundle.code)}", remedy="--trust")
+    if bundle.code and not trust and digest is None:
+        raise UntrustedCode(
+            f"opening {folder} runs code: {', '.join(bundle.code)}",
+            remedy="--trust, or the digest of its manifest that you were given: --sha256 HEX (assay serve: --digest)",
+        )
+    return bundle
+
+
+def packed_model(
+    folder: Path, engine_name: str | None, *, trust: bool = False, digest: str | None = None
+) -> tuple[Model, Candidate, Signature]:
+    """What the bundle holds; it is opened as it was proved.  Raises as ``whole_bundle``, and BadInput for another
+    engine than its own."""
+    bundle = whole_bundle(folder, trust=trust, digest=digest)
+    assert bundle.artifact is not None
     candidate = bundle.candidate
     if engine_name not in (None, candidate.engine):
         raise BadInput(

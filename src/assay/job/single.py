@@ -51,7 +51,7 @@ def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = No
     source.out_dir.mkdir(parents=True, exist_ok=True)
     folder = bundle_folder(wanted.spec)
     if folder is not None:
-        return Prepared(*packed_model(folder, wanted.engine, trust=source.trust), depth=0)
+        return Prepared(*packed_model(folder, wanted.engine, trust=source.trust, digest=source.sha256), depth=0)
     model = resolve_model(wanted.spec, source)
     found = engine(wanted.engine) if wanted.engine else engine_for(model.artifact)
     device = device_name(wanted.options.device)

@@ -9,7 +9,7 @@
     [limits]
     body = "128MiB"             # the fields of serve.settings.Limits
     [[model]]
-    source = "runs/a/bundle"    # also name, engine, precision, device, preprocess, trust, and the batching keys
+    source = "runs/a/bundle"    # also name, engine, precision, device, preprocess, trust, digest, and the batching keys
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BATCHING = {
     "preserve_ordering": "preserve_ordering",
 }
 """Key -> field of Batching."""
-_MODEL = ("source", "name", "engine", "precision", "device", "preprocess", "trust", "triton_config")
+_MODEL = ("source", "name", "engine", "precision", "device", "preprocess", "trust", "digest", "triton_config")
 _SERVER = ("host", "http_port", "grpc_port", "metrics_port", "drain", "access_log")
 _ACCESS = ("token_file", "tls_cert", "tls_key", "admin", "allow_host")
 _REQUEST = ("watch", "watch_every", "max_pixels", "decoders", "check_goldens", "shadow", "shadow_out")

@@ -13,15 +13,15 @@ import numpy as np
 from assay.batching.batcher import DynamicBatcher
 from assay.batching.intake import mergeable, open_batch
 from assay.batching.settings import BatcherSettings
-from assay.bundle.contents import Bundle, read_bundle
+from assay.bundle.contents import Bundle
 from assay.bundle.goldens import Goldens, compare_goldens, read_goldens
-from assay.bundle.manifest import verify_manifest
 from assay.core.artifact import Artifact
 from assay.core.engine import OpenOptions, Session
-from assay.core.errors import BadInput, NotAvailable, UntrustedCode
+from assay.core.errors import BadInput
 from assay.core.tensors import DTYPES, Array, Signature
 from assay.core.units import Bytes, Seconds
 from assay.job.opening import engine, open_candidate, open_packed
+from assay.job.packed import whole_bundle
 from assay.job.serve.options import Batching, Serving
 from assay.job.serve.pictures import picture_decoder
 from assay.job.serve.regimes import Openable, regimes
@@ -87,17 +87,8 @@ def open_served(asked: Serving, folder: Path | None, identity: Identity, guards:
 
 
 def _open_bundle(asked: Serving, folder: Path) -> _Opened:
-    problems = verify_manifest(folder)
-    if problems:
-        raise BadInput(f"{folder} is not whole: {problems[0]}", remedy=f"assay check {folder}")
-    bundle = read_bundle(folder)
-    if bundle.artifact is None:
-        how = (bundle.recipe or {}).get("command")
-        raise NotAvailable(f"{folder} holds no engine file, only the recipe to build one", remedy=how)
-    if bundle.code and not asked.trust:
-        raise UntrustedCode(
-            f"opening {folder} runs code: {', '.join(bundle.code)}", remedy=f"assay serve {folder} --trust"
-        )
+    bundle = whole_bundle(folder, trust=asked.trust, digest=asked.digest)
+    assert bundle.artifact is not None
     _refuse_other(asked, bundle)
     candidate = bundle.candidate
     options = shared(candidate.options, candidate.engine, asked.batching)
@@ -133,6 +124,8 @@ def _refuse_other(asked: Serving, bundle: Bundle) -> None:
 
 
 def _open_model(asked: Serving) -> _Opened:
+    if asked.digest is not None:
+        raise BadInput(f"--digest pins a bundle, and {asked.source} is none")
     temporary = tempfile.TemporaryDirectory(prefix="assay-serve-")
     try:
         options = OpenOptions(precision=asked.precision, device=asked.device)

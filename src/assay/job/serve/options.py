@@ -41,6 +41,7 @@ class Batching:
 class Serving:
     """One model: ``source`` is a bundle's folder, a folder of versions (1/, 2/ …) of them, or a MODEL.
 
+    ``digest`` is that of a bundle's manifest, which pins it.
     ``triton_config`` is a config.pbtxt (that of a folder of versions is found by itself): what it says of
     batching holds, except for the fields of ``batching`` that are named in ``given``.
     """
@@ -52,6 +53,7 @@ class Serving:
     device: str = "cpu"
     preprocess: str | None = None
     trust: bool = False
+    digest: str | None = None
     triton_config: str | None = None
     batching: Batching = field(default_factory=Batching)
     given: frozenset[str] = frozenset()
