@@ -169,7 +169,8 @@ def _uncompared(bundle: Bundle) -> tuple[Step, ...]:
     """A verdict that passed without a comparison, since its policy did without: the goldens are then the only
     witness of the outputs."""
     reasons = bundle.verdict.reasons if bundle.verdict is not None else ()
-    return tuple(Step("verdict", "said", f"{r.limit}: {r.text}") for r in reasons if r.text.startswith(UNCOMPARED))
+    said = [f"{r.limit}: {r.text}" for r in reasons if r.text.startswith(UNCOMPARED)]
+    return tuple(Step("verdict", "said", " ".join(text.split())) for text in said)
 
 
 def _environment(bundle: Bundle, here: Here | None, found: _Found) -> _Found:

@@ -41,7 +41,7 @@ CODE_SUFFIXES = frozenset(
 """Files that run code when an engine or a source opens them."""
 REACHING = re.compile(
     r"(?:^|[._])(?:files?|filepath|paths?|dirs?|folder|libs?|library|plugins?)(?:[._]|$)|external_(?:alloc|free|empty)"
-    r"|compute_stream",
+    r"|compute_stream|load_config|model_ptr|bytestream|dump_om|enable_profiling|extensions",
     re.IGNORECASE,
 )
 """Provider options by which an engine loads, writes or reads what lies outside the bundle, or takes an address."""

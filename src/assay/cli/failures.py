@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -15,8 +16,8 @@ from assay.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_INTERNAL,
     EXIT_INTERRUPTED,
+    EXIT_NOT_AVAILABLE,
     AssayError,
-    NotAvailable,
     StorageFailed,
 )
 from assay.present.text import printable
@@ -57,15 +58,24 @@ def _explain(error: BaseException) -> tuple[int, str, str | None, str | None]:
             "check the names that were typed",
             None,
         )
-    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "assay":
-        missing = NotAvailable(f"this needs the Python module {error.name}, which is not installed here")
-        return missing.exit_code, missing.message, "assay doctor says what is missing, and what installs it", None
+    if isinstance(error, ModuleNotFoundError) and error.name and find_spec(error.name.partition(".")[0]) is None:
+        return EXIT_NOT_AVAILABLE, *_not_installed(error.name), None
     return (
         EXIT_INTERNAL,
         f"internal failure: {type(error).__name__}: {error}",
         "add --debug to see where",
         _write_log(error),
     )
+
+
+def _not_installed(module: str) -> tuple[str, str]:
+    """What is said of a module that is not there, and what installs it."""
+    from assay.job.doctor import OPTIONAL
+
+    extras = {name: extra for _, name, _, extra in OPTIONAL}
+    extra = extras.get(module.partition(".")[0])
+    remedy = f"pip install 'assay[{extra}]'" if extra else "assay doctor says what is missing, and what installs it"
+    return f"this needs the Python module {module}, which is not installed here", remedy
 
 
 def _json_target(arguments: list[str]) -> str | None:

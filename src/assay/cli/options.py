@@ -41,7 +41,7 @@ def model_options(function: F) -> F:
     options = [
         click.option("--weights", metavar="FILE|URL", help="Weights for a MODEL that is code."),
         click.option("--arch", metavar="MODEL", help="The architecture a checkpoint FILE is for."),
-        click.option("--md5", metavar="HEX", help="Expected digest of the weights, or of a bundle's manifest."),
+        click.option("--md5", metavar="HEX", help="Expected digest of the weights."),
         click.option("--sha256", metavar="HEX", help="Expected digest of the weights, or of a bundle's manifest."),
         click.option("--trust", is_flag=True, help="Open files that run code (pickles, downloaded code)."),
         click.option("--no-strict", is_flag=True, help="Accept missing and unexpected weights."),

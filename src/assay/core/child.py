@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,12 @@ _MOST_OF_MEMORY = 0.9
 
 def _most_of_memory() -> Bytes | None:
     """What a child may take without the machine coming to a standstill; None where /proc does not say."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    found: dict[str, Bytes] = {}
+    with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
         for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(_MOST_OF_MEMORY * 1024 * int(line.split()[1]))
+            name, _, amount = line.partition(":")
+            found[name] = 1024 * int(amount.split()[0])
+        return int(_MOST_OF_MEMORY * (found["MemAvailable"] + found.get("SwapFree", 0)))
     return None
 
 
@@ -108,36 +110,58 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[Bytes, str
     peak = 0
     started = time.perf_counter()
     while True:
-        peak = max(peak, tree_rss(process.pid))
+        held = tree_rss(process.pid)
+        peak = max(peak, held)
         try:
             process.wait(_POLL_S)
             return peak, None
         except subprocess.TimeoutExpired:
             pass
-        if limits.memory_bytes is not None and peak > limits.memory_bytes:
-            return peak, f"it used {format_bytes(peak)}, the limit is {format_bytes(limits.memory_bytes)}"
+        if limits.memory_bytes is not None and held > limits.memory_bytes:
+            # Pages that several of its processes share were counted once for each.
+            own = tree_memory(process.pid, _proportional)
+            if own > limits.memory_bytes:
+                return peak, f"it used {format_bytes(own)}, the limit is {format_bytes(limits.memory_bytes)}"
         if time.perf_counter() - started > limits.timeout_s:
             return peak, f"it ran longer than {format_seconds(limits.timeout_s)}"
 
 
 def tree_rss(pid: int) -> Bytes:
     """Resident bytes of a process and all its descendants; 0 where /proc is missing."""
-    if sys.platform == "win32":
-        return 0
-    page = os.sysconf("SC_PAGE_SIZE")
+    return tree_memory(pid, _resident)
+
+
+def tree_memory(pid: int, of: Callable[[Path], Bytes]) -> Bytes:
+    """The sum of ``of`` (its folder in /proc) over a process and all its descendants; 0 where /proc is missing."""
     total, waiting, seen = 0, [pid], set()
     while waiting:
         current = waiting.pop()
         if current in seen:
             continue
         seen.add(current)
+        folder = Path(f"/proc/{current}")
         try:
-            total += int(Path(f"/proc/{current}/statm").read_text().split()[1]) * page
-            for task in Path(f"/proc/{current}/task").iterdir():
+            total += of(folder)
+            for task in (folder / "task").iterdir():
                 waiting += [int(c) for c in (task / "children").read_text().split()]
         except (OSError, IndexError, ValueError):
             continue
     return total
+
+
+def _resident(folder: Path) -> Bytes:
+    return int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _proportional(folder: Path) -> Bytes:
+    """Resident bytes, a page that n processes share counted as a nth; slow to find out."""
+    try:
+        for line in (folder / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return _resident(folder)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

@@ -98,7 +98,8 @@ class TensorSpec:
 
     def __str__(self) -> str:
         dims = "x".join(str(d) for d in self.shape) or "scalar"
-        return f"{self.name}:{dims}:{self.dtype}"
+        name = self.name if self.name.isprintable() else repr(self.name)
+        return f"{name}:{dims}:{self.dtype}"
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "batch_axis": self.batch_axis}

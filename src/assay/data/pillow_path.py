@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assay.core.errors import BadInput, NotAvailable
+from assay.core.pictures import FORMATS
 from assay.core.tensors import Array
 from assay.data.geometry import Placement
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODES = {1: "L", 3: "RGB"}
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
-"""What is decoded, whatever a file calls itself: among Pillow's other formats is one that runs Ghostscript."""
 
 
 def decode(item: Any, channels: int) -> Image:
@@ -25,7 +24,7 @@ def decode(item: Any, channels: int) -> Image:
     Raises BadInput for what is no whole image and for more pixels than ``Image.MAX_IMAGE_PIXELS``.
     """
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise NotAvailable(
             f"images need Pillow, which cannot be imported ({error})", remedy="pip install 'assay[data]'"
@@ -40,6 +39,11 @@ def decode(item: Any, channels: int) -> Image:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"the image is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise BadInput(
+            f"not a whole image of a format that is read here ({', '.join(FORMATS)})",
+            remedy="convert it, to PNG for example",
+        ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and more
         raise BadInput(f"not a whole image that Pillow can read ({type(error).__name__}: {error})") from error
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assay.core.errors import BadInput, NotAvailable
+from assay.core.pictures import FORMATS
 from assay.core.tensors import Array
 
 if TYPE_CHECKING:
@@ -135,10 +136,6 @@ class Picture:
         return self._decoded[way]
 
 
-_FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000")
-"""As when data are read: among Pillow's other formats is one that runs Ghostscript."""
-
-
 def _decoded(recipe: Recipe, item: Any) -> Image:
     try:
         from PIL import Image, ImageOps
@@ -151,7 +148,7 @@ def _decoded(recipe: Recipe, item: Any) -> Image:
     if not isinstance(item, bytes | bytearray | memoryview):
         return item.convert(mode)
     try:
-        image = Image.open(io.BytesIO(item), formats=_FORMATS)
+        image = Image.open(io.BytesIO(item), formats=FORMATS)
         if recipe.decode == "fast":
             return _fast(bytes(item), image).convert(mode)
         if recipe.decode == "scaled":

@@ -80,11 +80,11 @@ def misdeclared(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def _dims(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
-    """Sizes and names; None where no shape is stated."""
+    """Sizes and names; None where no shape is stated.  Older exporters write a free size as -1 or 0."""
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
         return None
-    return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim)
+    return tuple(d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in tensor.shape.dim)
 
 
 def _contradict(a: tuple[int | str, ...], b: tuple[int | str, ...]) -> bool:

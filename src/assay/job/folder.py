@@ -43,8 +43,9 @@ class RunFolder:
         self.path = path
         self.log = RecordLog(path / "records.jsonl")
         self.notes: list[str] = []
-        self.suspects: set[str] = set()
-        """Digests of the candidates that were running in this process when the last run ended without a word."""
+        self.deaths: dict[str, int] = {}
+        """Candidates (by digest) that were running in this process when a run ended without a word, and how often; a
+        stage that ended well since is forgotten."""
         self._new = False
         self._records: dict[str, Record] = {}
         self._visited: list[str] = []
@@ -95,7 +96,8 @@ class RunFolder:
 
     def begin(self, stage: str, what: str, candidates: Sequence[str]) -> None:
         """Leave word that ``stage`` runs candidates (by digest) in this process, which they may take along."""
-        write_json(self._begun_file(stage), {"what": what, "candidates": list(candidates)})
+        times = 1 + max(self.deaths.get(c, 0) for c in candidates)
+        write_json(self._begun_file(stage), {"what": what, "candidates": list(candidates), "times": times})
 
     def end(self, stage: str) -> None:
         self._begun_file(stage).unlink(missing_ok=True)
@@ -118,18 +120,16 @@ class RunFolder:
 
     def _look_for_suspects(self) -> None:
         for file in sorted((self.path / "stages").glob("*" + _BEGUN)):
-            what = file.name.removesuffix(_BEGUN)
-            with contextlib.suppress(
-                OSError, ValueError, KeyError, TypeError, RecursionError
-            ):  # damaged: its name is left
+            what = file.name.removesuffix(_BEGUN)  # all there is to know of a damaged file
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 data = json.loads(file.read_text(encoding="utf-8"))
-                self.suspects.update(checked.each(data, "candidates", str))
-                what = checked.field(data, "what", str)
+                times, what = checked.field(data, "times", int), checked.field(data, "what", str)
+                for candidate in checked.each(data, "candidates", str):
+                    self.deaths[candidate] = max(times, self.deaths.get(candidate, 0))
             self.notes.append(
-                f"the last run in this folder ended during: {what}. It was stopped or killed there, or the engine took "
-                "it along; what it had finished is kept"
+                f"a run in this folder ended during: {what}. It was killed there, or the engine took it along; "
+                f"what it had finished is kept ({file.relative_to(self.path)} remembers it until that ends well)"
             )
-            file.unlink()
 
     def _begun_file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}{_BEGUN}"

@@ -17,9 +17,9 @@ import numpy as np
 
 from assay.core.dataset import Item, Reader
 from assay.core.errors import AssayError
+from assay.core.pictures import FORMATS
 from assay.core.record import Record
 from assay.core.tensors import Array
-from assay.data.pillow_path import FORMATS
 from assay.job.folder import write_text
 from assay.measure.predictions import read_predictions
 from assay.measure.raw import path_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from assay.measure.accelerator import Watch
 from assay.measure.environment import moment
 from assay.measure.footprint import peak_rss
 from assay.measure.latency import Measurement, measure_latency
+from assay.measure.selfcheck import self_check
 from assay.measure.throughput import measure_throughput
 from assay.sources import SourceOptions, resolve_model
 
@@ -82,10 +84,13 @@ def measure_candidate(candidate: Candidate, opening: Opening | None, trial: Tria
 
 
 def try_out(candidate: Candidate, opening: Opening | None, feeds: Sequence[Feed]) -> None:
-    """Open the candidate and run each feed once.  For finding out whether that ends at all."""
+    """Open the candidate and do with it what a comparison does: every feed once, then the last in several ways.
+    For finding out whether that ends at all."""
     with open_candidate(with_module(candidate, opening) if opening else candidate) as session:
         for feed in feeds:
             session.run(feed)
+        if feeds:
+            self_check(session, feeds[-1], math.inf)
 
 
 def _press(session: Session, feeds: Sequence[Feed], workload: Workload) -> Measurement:

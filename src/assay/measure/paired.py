@@ -7,6 +7,7 @@ with Student's interval at their effective size, and its exponential.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -78,18 +79,20 @@ def measure_paired(first: Session, second: Session, feeds: Sequence[Feed], plan:
             session.signature.check_feed(feed)
     now = clock.current().now
 
-    def block(session: Session, calls: int) -> list[Seconds]:
+    def block(session: Session, turns: Iterator[Feed], calls: int) -> list[Seconds]:
         found = []
-        for i in range(calls):
+        for feed in itertools.islice(turns, calls):
             begin = now()
-            session.run(feeds[i % len(feeds)])
+            session.run(feed)
             found.append(now() - begin)
         return found
+
+    a, b = itertools.cycle(feeds), itertools.cycle(feeds)  # each goes on where its last block ended
 
     with quiet_gc():
         each = max(_warmed(session, feeds, plan) for session in (first, second))
         calls = max(1, min(plan.block, int(plan.block_s / each))) if each > 0 else plan.block
-        return compare_blocks(lambda: block(first, calls), lambda: block(second, calls), plan)
+        return compare_blocks(lambda: block(first, a, calls), lambda: block(second, b, calls), plan)
 
 
 def _warmed(session: Session, feeds: Sequence[Feed], plan: PairPlan) -> Seconds:

@@ -27,7 +27,9 @@ def printable(text: object) -> str:
 def _visible(line: str) -> str:
     if line.isprintable():  # what is printable holds none of them; a list of thousands is looked at faster so
         return line
-    return "".join(c if c == "\t" or unicodedata.category(c) not in _INVISIBLE else " " for c in line)
+    return "".join(c if c in _KEPT or unicodedata.category(c) not in _INVISIBLE else " " for c in line)
 
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+_KEPT = frozenset("\t\u200c\u200d") | frozenset(map(chr, range(0xE0020, 0xE0080)))
+"""The tab, and what joins or parts letters and emoji within a word: Persian, Devanagari, families, flags."""

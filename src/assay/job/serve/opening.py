@@ -124,7 +124,7 @@ def _refuse_other(asked: Serving, bundle: Bundle) -> None:
 
 
 def _open_model(asked: Serving) -> _Opened:
-    if asked.digest is not None:
+    if asked.digest is not None and Path(asked.source).exists():
         raise BadInput(f"--digest pins a bundle, and {asked.source} is none")
     temporary = tempfile.TemporaryDirectory(prefix="assay-serve-")
     try:

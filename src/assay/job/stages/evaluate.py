@@ -12,7 +12,7 @@ from assay.core.record import Figure, Record
 from assay.job.context import Context, Data
 from assay.job.evaluate.through import Passed, Work, evaluate_through
 from assay.job.keys import stage_key
-from assay.job.stages.under_way import under_way
+from assay.job.stages.under_way import hopeless, under_way
 from assay.measure.predictions import PairedResult, compare_predictions, read_predictions, save_predictions
 from assay.pipeline import Flow, ShardStore
 
@@ -34,8 +34,14 @@ def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Dat
     saved = ctx.folder.finished(stage, key)
     unchanged = saved is not None
     if saved is None:
-        with under_way(ctx, stage, (candidate,)):
-            record = _evaluate(ctx, candidate, data, (conditions, key), None if is_reference else reference)
+        why = hopeless(ctx, candidate)
+        if why is None:
+            with under_way(ctx, stage, (candidate,)):
+                record = _evaluate(ctx, candidate, data, (conditions, key), None if is_reference else reference)
+        else:
+            subject = candidate.subject(ctx.model.name)
+            record = Record("evaluate", subject, "failed", {}, conditions, ctx.environment, reason=why)
+            key = f"{key} not evaluated"
         saved = ctx.folder.save(stage, key, {}, [record])
     record = ctx.folder.records_of(saved)[0]
     ctx.done(record.reason or _summary(record), unchanged=unchanged)

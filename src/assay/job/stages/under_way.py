@@ -13,34 +13,37 @@ from assay.core.errors import AssayError, ChildFailed
 from assay.core.tensors import Feed
 from assay.core.units import Seconds
 from assay.job.context import Context
-from assay.job.stages.in_time import time_limit
 from assay.job.trial import Opening
 
-TRIAL_S: Seconds = 120.0
-TRIAL_SHARE = 0.1
-"""Of the time that is left."""
+TRIAL_S: Seconds = 300.0
+"""Longer than any engine takes to open and run a few batches; what takes longer hangs."""
+MOST_DEATHS = 3
 
 
 @contextlib.contextmanager
 def under_way(ctx: Context, stage: str, candidates: Sequence[Candidate]) -> Iterator[None]:
-    """``stage`` runs ``candidates`` until the block ends, or fails in good order.
-
-    A run that is killed, interrupted or dies in it leaves that behind for the next one.
-    """
+    """``stage`` runs ``candidates`` until the block is left.  A process that dies in it, or is killed, leaves that
+    behind for the next run."""
     what = f"{stage.partition('-')[0]} {' against '.join(dict.fromkeys(c.label for c in candidates))}"
     ctx.folder.begin(stage, what, [c.digest for c in candidates])
     try:
         yield
-    except AssayError:
+    finally:
         ctx.folder.end(stage)
-        raise
-    ctx.folder.end(stage)
+
+
+def hopeless(ctx: Context, candidate: Candidate) -> str | None:
+    """Why ``candidate`` is not run again: it took too many runs along.  Without the run's reference there is no run."""
+    times = ctx.folder.deaths.get(candidate.digest, 0)
+    if times < MOST_DEATHS or candidate.label == ctx.reference:
+        return None
+    return f"{times} runs ended without a word while it ran; remove stages/*.begun of the run's folder to try it again"
 
 
 def fatal(ctx: Context, candidate: Candidate, feeds: Mapping[int, Sequence[Feed]]) -> str | None:
-    """Why ``candidate`` must not be run in this process: it was running when the last run ended, and in a child of its
-    own it dies or hangs too.  None for all others."""
-    if candidate.digest not in ctx.folder.suspects:
+    """Why ``candidate`` must not be run in this process: it was running when a run ended without a word, and in a child
+    of its own it dies or hangs too.  None for all others."""
+    if candidate.digest not in ctx.folder.deaths:
         return None
     if candidate.digest not in ctx.fatal:
         ctx.fatal[candidate.digest] = _tried_apart(ctx, candidate, feeds)
@@ -51,12 +54,11 @@ def _tried_apart(ctx: Context, candidate: Candidate, feeds: Mapping[int, Sequenc
     given = portable(ctx, candidate)
     if given is None:
         return None
-    arguments = {**given, "feeds": [of_size[0] for of_size in feeds.values()]}
-    limits = child.Limits(timeout_s=min(TRIAL_S, time_limit(ctx, TRIAL_SHARE)))
+    arguments = {**given, "feeds": [feed for of_size in feeds.values() for feed in of_size]}
     try:
-        child.run("assay.job.trial:try_out", arguments, limits)
+        child.run("assay.job.trial:try_out", arguments, child.Limits(timeout_s=TRIAL_S))
     except ChildFailed as error:
-        return f"it ran when the last run ended, and tried apart, {error.message}"
+        return f"it ran when an earlier run ended, and tried apart, {error.message}"
     except AssayError:
         return None  # it fails in good order, which the stage will say
     return None

@@ -15,7 +15,7 @@ from assay.job.context import Context, Data, Exported, batched
 from assay.job.keys import stage_key
 from assay.job.opening import open_candidate
 from assay.job.request import VERIFY_BATCHES
-from assay.job.stages.under_way import fatal, under_way
+from assay.job.stages.under_way import fatal, hopeless, under_way
 from assay.judge.classes import classify
 from assay.judge.tolerance import tolerance
 from assay.measure.selfcheck import self_check
@@ -42,8 +42,6 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
     unchanged = saved is not None
     if saved is None:
         conditions = {
-            "reference": f"{reference.engine} {reference.options.precision}",
-            "reference_candidate": reference.digest,
             "run_reference": ctx.reference,
             "batches": list(batches),
             "samples": len(rows),
@@ -52,20 +50,42 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
             "real_data": data.real,
         }
         feeds = {b: batched(rows, b, exported.signature) for b in batches}
-        if reference.digest != candidate.digest and fatal(ctx, reference, feeds):
-            reference = candidate  # there is nothing to compare it with
-        dead = fatal(ctx, candidate, feeds)
-        with under_way(ctx, stage, (candidate, reference)):
-            if dead is None:
-                record = _verify(ctx, exported, (reference, candidate), feeds, conditions)
-            else:
-                record = _not_compared(ctx, candidate, dead, conditions)
-        saved = ctx.folder.save(stage, key, {}, [record])
+        record, whole = _beside_suspects(ctx, exported, (reference, candidate), feeds, (stage, conditions))
+        saved = ctx.folder.save(stage, key if whole else f"{key} tried apart", {}, [record])
     record = ctx.folder.records_of(saved)[0]
     ctx.done(record.reason or str(record.details["class"]), unchanged=unchanged)
     for text in record.warnings:
         ctx.warn(f"{candidate.label}: {text}")
     return record
+
+
+def _beside_suspects(
+    ctx: Context,
+    exported: Exported,
+    pair: tuple[Candidate, Candidate],
+    feeds: Mapping[int, Any],
+    at: tuple[str, dict[str, Any]],
+) -> tuple[Record, bool]:
+    """The comparison, and whether it is what was asked for: a candidate that took an earlier run along is tried apart
+    first, and where it is still fatal neither it nor what it would be compared with is run here."""
+    reference, candidate = pair
+    stage, conditions = at
+    dead = hopeless(ctx, candidate) or fatal(ctx, candidate, feeds)
+    other = None
+    if reference.digest != candidate.digest:
+        other = hopeless(ctx, reference) or fatal(ctx, reference, feeds)
+    if other is not None and candidate.label == ctx.reference:
+        reference = candidate  # the run's reference stands by itself, as where there is no other engine
+    elif other is not None:
+        dead = dead or f"{reference.label}, which it is compared with, cannot be run: {other}"
+    conditions["reference"] = f"{reference.engine} {reference.options.precision}"
+    conditions["reference_candidate"] = reference.digest
+    if dead is not None:
+        return _not_compared(ctx, candidate, dead, conditions), False
+    if other is not None:
+        return _verify(ctx, exported, (reference, candidate), feeds, conditions), False
+    with under_way(ctx, stage, (candidate, reference)):
+        return _verify(ctx, exported, (reference, candidate), feeds, conditions), True
 
 
 def _verify(

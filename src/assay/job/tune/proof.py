@@ -109,7 +109,7 @@ class Named(RunFolder):
     def __init__(self, folder: RunFolder, suffix: str) -> None:
         self._folder, self._suffix = folder, suffix
         self.path, self.log, self.notes = folder.path, folder.log, folder.notes
-        self.suspects = folder.suspects
+        self.deaths = folder.deaths
 
     def finished(self, stage: str, key: str) -> Saved | None:
         return self._folder.finished(f"{stage}-{self._suffix}", key)
