@@ -7,7 +7,7 @@ from tests.hardening.corpus import KINDS, LOGS
 from tests.hardening.fuzz import Worker, campaign
 from tests.hardening.mutation import MUTATORS, mutate
 
-CASES = {"onnx": 30, "picture": 60, "checkpoint": 30, "data": 60, "log": 60, "toml": 60, "record": 60}
+CASES = {"onnx": 30, "picture": 60, "checkpoint": 30, "data": 60, "log": 60, "toml": 60, "record": 20}
 
 
 @pytest.mark.parametrize("kind", KINDS)
