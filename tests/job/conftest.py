@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from tests.job.hand import Hand
+
+from assay.core import clock
+
+
+@pytest.fixture
+def now() -> Iterator[Hand]:
+    """The time, in force for one test."""
+    hand = Hand()
+    with clock.use(clock.Clock(hand, lambda s: None, clock.REAL.wall)):
+        yield hand
 
 
 @pytest.fixture(scope="session")

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.job.hand import Hand
 
-from assay.core import clock
 from assay.job.pace import Pace
 from assay.job.request import Effort
 from assay.job.stages.in_time import SHARES, in_time, one_of_each_first, time_limit, why_not
-
-
-@dataclass
-class Hand:
-    """Its hands are moved by the test."""
-
-    at_s: float = 100.0
-
-    def __call__(self) -> float:
-        return self.at_s
-
-
-@pytest.fixture
-def now() -> Iterator[Hand]:
-    hand = Hand()
-    with clock.use(clock.Clock(hand, lambda s: None, clock.REAL.wall)):
-        yield hand
 
 
 def test_what_would_end_too_late_is_cut_and_said(now: Hand) -> None:

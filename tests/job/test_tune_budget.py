@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.job.hand import Hand
 
-from assay.core import clock
 from assay.core.artifact import Artifact
 from assay.core.engine import Candidate, OpenOptions
 from assay.core.record import Figure, Record
@@ -37,21 +36,6 @@ from assay.search.standing import Standing
 THROUGHPUT = parse_objective("throughput")
 X = TensorSpec("x", "float32", ("batch", 4), 0)
 SIGNATURE = Signature((X,), (TensorSpec("y", "float32", ("batch", 2), 0),))
-
-
-@dataclass
-class Hand:
-    at_s: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.at_s
-
-
-@pytest.fixture
-def now() -> Iterator[Hand]:
-    hand = Hand()
-    with clock.use(clock.Clock(hand, lambda s: None, clock.REAL.wall)):
-        yield hand
 
 
 def candidate(engine: str) -> Candidate:
