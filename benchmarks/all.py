@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import marked
 
-from assay.core import clock
+from assay.core import child, clock
 from assay.core.record import Figure, Record, RecordLog, read_records
 from assay.core.units import format_seconds
 from assay.measure.environment import cores_granted, device_name, environment
@@ -105,10 +105,13 @@ def measure(benchmark: Benchmark, *, smoke: bool) -> Record:
         start_new_session=True,
     ) as running:
         assert running.stdout is not None
-        for line in running.stdout:
-            print(f"  {line}", end="", flush=True)
-            lines.append(line.rstrip())
-        code = running.wait()
+        try:
+            for line in running.stdout:
+                print(f"  {line}", end="", flush=True)
+                lines.append(line.rstrip())
+            code = running.wait()
+        finally:  # interrupted: a session of its own does not hear Ctrl-C
+            child.end_group(running)
     took_s = clock.now() - began
     status, reason = ("failed", f"it ended with exit code {code}") if code not in (0, 1) else ("ok", None)
     if code == 124:

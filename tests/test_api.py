@@ -72,6 +72,8 @@ def test_run_on_objects(net: Tokens, example: tuple[torch.Tensor, ...], tmp_path
         with assay.open(run.bundle) as session:
             out = session.run({"tokens": np.zeros((3, 7), np.int64), "features": np.zeros((3, 4), np.float32)})
         assert out["score"].shape == (3, 1)
+        with assay.open(run.folder) as session:  # stands for the bundle in it
+            assert "score" in session.signature.output_names
 
 
 def test_a_changed_weight_is_another_model(net: Tokens, example: tuple[torch.Tensor, ...], tmp_path: Path) -> None:

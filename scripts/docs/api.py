@@ -23,10 +23,26 @@ NOUNS = {
         "core.verdict.Verdict",
         "core.verdict.Reason",
     ),
+    "What assay.export_onnx and assay.throughput give": (
+        "export.export.Exported",
+        "job.bench.many.ThroughputTable",
+    ),
     "Settings of assay.run and assay.export_onnx": (
         "export.options.ExportOptions",
         "sources.options.SourceOptions",
         "job.request.Int8",
+        "tasks.tensor",
+    ),
+    "Limits: the tables of a policy": (
+        "judge.policy.NumericPolicy",
+        "judge.policy.AccuracyPolicy",
+        "judge.policy.LatencyPolicy",
+        "judge.policy.ThroughputPolicy",
+        "judge.policy.MemoryPolicy",
+        "judge.policy.UncheckedPolicy",
+        "judge.policy.ObjectivePolicy",
+        "judge.ratio_policy.SpeedRatio",
+        "judge.accuracy_rule.AccuracyDrop",
     ),
     "What can be added": (
         "core.engine.Engine",
@@ -46,14 +62,19 @@ NOUNS = {
         "core.workload.Arrivals",
         "importers.imported.Importer",
         "importers.imported.Imported",
+        "importers.imported.Hints",
     ),
 }
+TITLES = {"tensor": "A metric of your own"}
+"""Of modules whose docstring is the page's text."""
+PLAIN = ("to_json", "from_json")
 INTRODUCTION = """\
 # Python API
 
 `import assay` is cheap: what a name needs is imported when it is used. Arrays are numpy's; shapes are written
 `(batch, channels, height, width)`; times are in seconds and sizes in bytes, with the unit in the name (`timeout_s`,
-`size_bytes`); a rate is samples per second. What is raised is one of [the errors](#errors), each with what to do.
+`size_bytes`) or in the type (`Seconds`, `Bytes`, `PerSecond`: plain numbers); a rate is samples per second. What is
+raised is one of [the errors](#errors), each with what to do. What has `to_json` is read back by `from_json`.
 
 """
 
@@ -84,6 +105,8 @@ def _public() -> list[tuple[str, Any]]:
 
 def _entry(name: str, item: Any) -> str:
     item = item.final_target if item.is_alias else item
+    if item.is_module:
+        return f"### {TITLES[item.name]}\n\n{_prose(item)}"
     head = f"### {name}\n\n" + _code(_class_line(name, item) if item.is_class else _call(name, item))
     return head + _prose(item) + (_members(item) if item.is_class else "")
 
@@ -120,13 +143,14 @@ def _members(item: Any) -> str:
         if name.startswith("_") or member.is_alias:
             continue
         if member.is_attribute and "property" in member.labels:
-            rest.append(f"**`{name}`**: `{member.annotation}`. {_prose(member).strip()}\n\n")
+            said = f". {_prose(member).strip()}" if member.docstring else ""
+            rest.append(f"**`{name}`**: `{member.annotation}`{said}\n\n")
         elif member.is_attribute and (member.annotation is not None or "class-attribute" in member.labels):
             value = f" = {member.value}" if member.value is not None else ""
             kind = f": {member.annotation}" if member.annotation is not None else ""
             said = f"  # {_first(member)}" if member.docstring else ""
             fields.append(f"{name}{kind}{value}{said}")
-        elif member.is_function:
+        elif member.is_function and (member.docstring or name not in PLAIN):
             rest.append(_code(_call(name, member)) + _prose(member))
     return (_code("\n".join(fields)) if fields else "") + "".join(rest)
 

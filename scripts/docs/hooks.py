@@ -1,4 +1,5 @@
-"""What mkdocs cannot do by itself: menus from folders, options of verbs, the API page, links into the repository.
+"""What mkdocs cannot do by itself: menus from folders, options of verbs, the API page, links into the repository,
+scripts that fetch nothing.
 
 A link that leaves ``docs/`` works in the repository but not on a site.  Each file so linked becomes a page that
 shows it, each folder a page that lists it, below ``repository/``; one that is not there is a warning, which
@@ -23,6 +24,7 @@ DOCS = ROOT / "docs"
 log = logging.getLogger("mkdocs.hooks.assay")
 OPTIONS = re.compile(r"<!-- options: (\w+) -->")
 OUTSIDE = re.compile(r"(?<=\]\()((?:\.\./)+[^)#\s]*)(#[^)\s]*)?(?=\))")
+FETCHED = re.compile(r"https?://unpkg\.com/[^\"'`]*")
 LANGUAGES = {".py": "python", ".toml": "toml", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".sh": "sh"}
 MOST_BYTES = 200_000
 
@@ -43,6 +45,7 @@ def on_config(config: Any) -> Any:
         for title in entry.keys() & folders.keys():
             entry[title] = folders[title]
     config.nav = [entry for entry in config.nav if all(entry.values())]  # a menu without pages is none
+    config.extra["polyfills"] = ["assets/search-in-folder.js"]  # the theme's name for what it loads first
     return config
 
 
@@ -70,6 +73,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return os.path.relpath(_page_of(target), str(here))
 
     return OUTSIDE.sub(turned, markdown)
+
+
+def on_post_build(config: Any) -> None:
+    """Two scripts that the theme would fetch from elsewhere are not; and the search works from a folder, too."""
+    index = Path(config.site_dir, "search", "search_index.json")
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text()}")
+    for path in Path(config.site_dir, "assets", "javascripts").rglob("*.js"):
+        text = path.read_text()
+        if (without := FETCHED.sub("data:text/javascript,", text)) != text:
+            path.write_text(without)
 
 
 def options_table(verb: str) -> str:

@@ -2,6 +2,7 @@
 """Pictures of a real report in headless Chromium: docs/images/report-*.png.
 
     python scripts/docs/screenshots.py [--report runs/docs/runs/demo/report.html]
+    python scripts/docs/screenshots.py --report runs/demo/run/report.html --head report  # the README, after make demo
 
 Needs chromium, chromium-driver and selenium.  Pictures are reduced to 256 colours, and refused above 300 KB.
 """
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 PARTS = {"report-head": None, "report-plots": "speed", "report-latency": "latency"}
 """The picture's name, and the section of the report it begins with (None: the top)."""
-WIDTH, HEIGHT, MOST_BYTES = 1200, 900, 300_000
+WIDTH, HEIGHT, TALL, MOST_BYTES = 1200, 900, 1400, 300_000
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -30,7 +31,7 @@ FLAGS = (
 )
 
 
-def browser(profile: str) -> Any:
+def browser(profile: str, height: int) -> Any:
     """A headless Chromium.  Raises SystemExit, with what to install, where there is none."""
     for name in ("chromium", "chromedriver"):
         if shutil.which(name) is None:
@@ -41,7 +42,7 @@ def browser(profile: str) -> Any:
 
     options = Options()
     options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={WIDTH},{HEIGHT}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={WIDTH},{height}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     driver.set_script_timeout(60)
@@ -64,14 +65,17 @@ def shot(driver: Any, section: str | None) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--report", type=Path, default=ROOT / "runs" / "docs" / "runs" / "demo" / "report.html")
-    report = parser.parse_args().report.resolve()
+    parser.add_argument("--head", metavar="NAME", help="only the report's head, as docs/images/NAME.png")
+    said = parser.parse_args()
+    report = said.report.resolve()
+    parts = PARTS if said.head is None else {said.head: None}
     if not report.is_file():
         raise SystemExit(f"there is no {report}: run scripts/docs/transcripts.py first, or give --report")
     with tempfile.TemporaryDirectory() as profile:
-        driver = browser(profile)
+        driver = browser(profile, HEIGHT if said.head is None else TALL)
         try:
             driver.get(report.as_uri())
-            for name, section in PARTS.items():
+            for name, section in parts.items():
                 data = shot(driver, section)
                 if len(data) > MOST_BYTES:
                     raise SystemExit(f"{name}.png would have {len(data):,} bytes, more than {MOST_BYTES:,}")

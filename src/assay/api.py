@@ -20,7 +20,8 @@ from assay.export.options import ExportOptions
 from assay.job.bench.many import ThroughputTable
 from assay.job.bench.many import throughput as measured_throughput
 from assay.job.folder import default_folder
-from assay.job.opening import OnnxRunner, engine, engine_for, open_bundle
+from assay.job.opening import OnnxRunner, engine, engine_for
+from assay.job.packed import bundle_folder, open_bundle
 from assay.job.pipeline import run as run_pipeline
 from assay.job.request import QUICK, Effort, Objects, RunRequest
 from assay.judge.policy import DEFAULT_POLICY, Policy
@@ -81,9 +82,10 @@ def run(
     ``out``: the run folder; an existing run there is resumed.
 
     ``settings``: engines, precisions, batches (sequences), device, seed, threads, policy (a Policy or
-    the path of a TOML file), quick (bool), preprocess (a function of one item), name, export (an
-    ExportOptions), source (a SourceOptions), int8 (an Int8: calibration, control, max_drop), buckets
-    (batch sizes), compiled (bool: whether torch.compile is measured as a baseline; not with quick).
+    the path of a TOML file), quick (bool), preprocess (a function of one item), labels (the label
+    file of a flat folder), name, export (an ExportOptions), source (a SourceOptions), int8 (an Int8: calibration,
+    control, max_drop), buckets (batch sizes), compiled (bool: whether torch.compile is measured as a baseline; not
+    with quick).
 
     Raises BadInput for what cannot be right, NotAvailable, ExportFailed, EngineFailed, StorageFailed.
     """
@@ -110,7 +112,7 @@ def run(
 
 
 def _request(spec: str, name: str, out: str | Path | None, settings: dict[str, Any]) -> RunRequest:
-    policy = settings.pop("policy", DEFAULT_POLICY)
+    policy = settings.pop("policy", None) or DEFAULT_POLICY
     quick = settings.pop("quick", False)
     request = RunRequest(
         model=spec,
@@ -179,12 +181,12 @@ def transform(model: str, **source: Any) -> Transform:
 def open(target: str | Path, *, precision: str = "fp32", device: str = "cpu", trust: bool = False) -> Session:
     """Open a bundle, an ONNX file or an engine file as a Session: dict of arrays in, dict of arrays out.
 
-    A bundle is opened as it was packed (its own engine and precision).  Raises BadInput,
-    UntrustedCode, NotAvailable or EngineFailed.
+    A bundle, or the one in the folder of a run, is opened as it was packed (its own engine and precision).
+    Raises BadInput, UntrustedCode, NotAvailable or EngineFailed.
     """
     path = Path(target)
     if path.is_dir():
-        return open_bundle(path, trust=trust)
+        return open_bundle(bundle_folder(str(path)) or path, trust=trust)
     artifact: Artifact = resolve_model(str(path), SourceOptions(out_dir=path.parent, trust=trust)).artifact
     return engine_for(artifact).open(artifact, OpenOptions(precision=precision, device=device))
 

@@ -87,3 +87,19 @@ def test_large_shared_inputs_are_not_compared_but_served_alone():
 
     feed = {"x": np.zeros(1, np.float32), "table": np.zeros(5000, np.float32)}
     assert isinstance(Intake(signature).look(feed)[1], Solo)
+
+
+def test_requests_that_are_served_alone_may_differ_in_shape(session, start, row):
+    """A large unbatched input makes every request one of its own; with buckets each is padded all the same."""
+    shared = TensorSpec("t", "float32", (2000,), None)
+    signature = Signature((TensorSpec("x", "float32", ("n", "w")), shared), (TensorSpec("y", "float32", ("n", "w")),))
+    batcher = start(session(lambda feed: {"y": feed["x"] + feed["t"][0]}, signature), max_batch=4, buckets=(4,))
+    t = np.ones(2000, np.float32)
+    for width in (3, 5, 3):
+        assert (batcher.run({**row(1, width=width), "t": t})["y"] == np.full((1, width), 2)).all()
+
+
+def test_rows_that_are_made_from_no_rows_are_handed_out_as_they_are(session, start):
+    signature = Signature((TensorSpec("x", "float32", (3,), None),), (TensorSpec("y", "float32", (5, 2)),))
+    batcher = start(session(lambda feed: {"y": np.zeros((5, 2), np.float32)}, signature), max_batch=1)
+    assert batcher.run({"x": np.ones(3, np.float32)})["y"].shape == (5, 2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.batching.batch_times import BatchTimes, profile, profile_sizes
+from assay.batching.batch_times import MOST_SIZES, BatchTimes, profile, profile_sizes
 from assay.core import clock
 from assay.core.errors import BadInput
 
@@ -98,3 +98,11 @@ def test_profile_sizes():
     assert profile_sizes(6) == (1, 2, 4, 6)
     assert profile_sizes(8) == (1, 2, 4, 8)
     assert profile_sizes(8, (1, 8)) == (1, 8)
+
+
+def test_sizes_that_callers_make_up_are_bounded():
+    times = BatchTimes(4)
+    for size in range(1, MOST_SIZES + 100):
+        times.observe(size, 0.001)
+    assert len(times.report()) == MOST_SIZES
+    assert times.predict(4) == pytest.approx(0.001)

@@ -144,3 +144,23 @@ def times_of_eight(seconds):
 def test_a_negative_length_is_refused():
     with pytest.raises(BadInput, match="brief_s"):
         BatcherSettings(brief_s=-1)
+
+
+def test_answers_in_order_and_a_callback_that_submits_again(noted, row):
+    """The nested batch is over before ``submit`` returns, while its elder's callback still runs."""
+    left, values, done = [50], [], threading.Event()
+
+    def again(requests):
+        values.extend(int(r.outputs["y"][0, 0]) for r in requests)
+        left[0] -= 1
+        if left[0] > 0:
+            batcher.submit(row(len(values)), again)
+        else:
+            done.set()
+
+    with DynamicBatcher(noted, replace(SHORT, preserve_ordering=True), times(1e-5)) as batcher:
+        wait_idle(batcher, 2)
+        first = threading.Thread(target=batcher.submit, args=(row(0), again), daemon=True)
+        first.start()
+        assert done.wait(20)
+    assert values == [2 * n for n in range(50)]

@@ -155,3 +155,8 @@ def test_a_measured_machine_scatters_as_measured_and_keeps_its_curve():
     np.testing.assert_array_equal(run.latency_s, again.latency_s)
     with pytest.raises(BadInput, match="nothing was measured"):
         Machine.measured(BatchTimes(8))
+
+
+def test_a_machine_that_takes_no_time_has_no_highest_rate():
+    with pytest.raises(BadInput, match="2 rows takes no time"):
+        highest_rate(BatcherSettings(max_batch=2), Machine(lambda b: 0.0 if b == 2 else 1.0), 0.01)

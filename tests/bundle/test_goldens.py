@@ -101,3 +101,9 @@ def test_feeds_must_fit_the_signature():
 def test_a_tolerance_must_limit_something(limit):
     with pytest.raises(BadInput):
         limit_of({"max_relative_rms": limit})
+
+
+@pytest.mark.parametrize("limit", [10**400, -1, "x", None, True, [], float("nan"), float("inf")])
+def test_a_tolerance_is_a_finite_number(limit):
+    with pytest.raises(BadInput, match="finite max_relative_rms"):
+        limit_of({"max_relative_rms": limit})

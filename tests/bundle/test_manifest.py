@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import resource
 
 import pytest
 from hypothesis import given
@@ -179,3 +180,29 @@ def test_a_path_called_safe_stays_inside(text):
     if unsafe_path(text) is None:
         assert not text.startswith("/") and ".." not in text.split("/")
         assert os.path.normpath(f"/base/{text}").startswith("/base/")
+
+
+def test_paths_of_thousands_of_folders_take_no_memory(folder):
+    """Every folder of every path is compared: two hundred such entries, a megabyte, took 1.5 GB."""
+    deep = "/".join("a" * 1900)
+    edit(folder, lambda m: m["files"].extend({**m["files"][0], "path": f"{i}/{deep}"} for i in range(200)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    problems = said(folder)
+    assert len(problems) == 200
+    assert all("deeper than 32 folders" in text and len(text) < 300 for text in problems)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+def test_deep_folders_that_are_there_are_refused_too(folder):
+    place = folder.joinpath(*["d"] * 40)
+    place.mkdir(parents=True)
+    (place / "x").write_text("x")
+    (problem,) = said(folder)
+    assert "deeper than 32 folders" in problem
+    with pytest.raises(BadInput, match="deeper than 32 folders"):
+        write_manifest(folder)
+
+
+@pytest.mark.parametrize(("path", "fits"), [("a/" * 31 + "b", True), ("a/" * 32 + "b", False), ("b" * 1025, False)])
+def test_how_deep_and_how_long_a_path_may_be(path, fits):
+    assert (unsafe_path(path) is None) == fits

@@ -13,7 +13,7 @@ from assay.bundle.pack import pack
 from assay.core.artifact import Artifact, file_artifact
 from assay.core.engine import Candidate, OpenOptions
 from assay.core.errors import BadInput, StorageFailed
-from assay.core.record import read_records
+from assay.core.record import Record, read_records
 
 from .conftest import contents_for, write_model
 
@@ -227,3 +227,35 @@ def test_a_run_folder_is_no_bundle(tmp_path):
     with pytest.raises(BadInput) as caught:
         read_bundle(tmp_path)
     assert str(tmp_path / "bundle") in caught.value.remedy
+
+
+def test_records_are_written_as_their_own_file_has_them(contents, tmp_path):
+    """A number that is not finite has a name there, and an array its values."""
+    record = Record("verify", {}, details={"worst": float("nan"), "rows": np.arange(3)})
+    bundle = pack(replace(contents, records=(record,)), tmp_path / "bundle")
+    (found,), _ = read_records(bundle / "records.jsonl")
+    assert found.details == {"worst": "nan", "rows": [0, 1, 2]}
+
+
+def test_files_behind_links_keep_their_names(tmp_path):
+    """As caches lay them out: what the engine file names beside itself is a link to a file of another name."""
+    for name in ("stored", "seen"):
+        (tmp_path / name).mkdir()
+    artifact = write_model(tmp_path / "stored" / "small.onnx", external=True)
+    seen = []
+    for index, path in enumerate((artifact.path, *artifact.companions)):
+        moved = path.rename(path.with_name(f"blob{index}"))
+        seen.append(tmp_path / "seen" / path.name)
+        seen[-1].symlink_to(moved)
+    linked = file_artifact(seen[0], "onnx", companions=(seen[1],))
+    before = contents_for(write_model(tmp_path / "small.onnx"))
+    contents = replace(before, candidate=replace(before.candidate, artifact=linked))
+    bundle = pack(contents, tmp_path / "bundle")
+    assert {"model/small.onnx", "model/weights.bin"} <= set(files(bundle))
+
+
+def test_a_name_that_is_no_utf8_is_kept_and_can_be_read(contents, tmp_path):
+    command = "assay run odd\udcff.onnx"
+    bundle = pack(replace(contents, command=command), tmp_path / "bundle")
+    assert verify_manifest(bundle) == []
+    assert read_bundle(bundle).command == command

@@ -52,6 +52,9 @@ def test_a_copy_has_the_same_digest_and_takes_no_options(bundle, tmp_path):
         copy_bundle(bundle, tmp_path / "copy", LayoutOptions())
     with pytest.raises(BadInput, match="for Triton"):
         copy_bundle(bundle, tmp_path / "other", LayoutOptions(pictures=True))
+    for lay, options in ((copy_bundle, LayoutOptions()), (write_repository, LayoutOptions(name="inside"))):
+        with pytest.raises(BadInput, match="inside the bundle"):
+            lay(bundle, bundle / "model" / "copy", options)
     (bundle / "labels.json").write_text("[]")
     with pytest.raises(BadInput, match="not whole"):
         copy_bundle(bundle, tmp_path / "broken", LayoutOptions())
@@ -101,6 +104,47 @@ def test_openvino_gets_both_files_and_its_settings(tmp_path):
     assert digest_files((laid.folder / "1" / "model.xml", laid.folder / "1" / "model.bin")) == built.sha256
     half = native_for("openvino").settings(OpenOptions(precision="bf16", streams=2))["parameters"]
     assert {k: v["string_value"] for k, v in half.items()} == {"HINT_BF16": "YES", "NUM_STREAMS": "2"}
+
+
+def test_a_graph_level_is_said_in_tritons_numbers():
+    """The README of its onnxruntime backend: -1 is basic, 1 extended, 2 none of them; without a level, all."""
+    found = {}
+    for level in ("all", "basic", "extended", "disable"):
+        options = OpenOptions(provider_options=(("graph_optimization_level", level),))
+        found[level] = native_for("onnx").settings(options)["optimization"]["graph"]["level"]
+    assert found == {"all": 0, "basic": -1, "extended": 1, "disable": 2}
+
+
+@pytest.mark.parametrize("level", ["basic", "all"])
+def test_the_python_variant_opens_with_the_bundles_options(artifact, monkeypatch, level):
+    from assay.bundle import triton_model
+
+    library = pytest.importorskip("onnxruntime")
+    seen = []
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(library, name)
+
+        def InferenceSession(self, path, settings, **more):
+            entry = settings.get_session_config_entry("session.dynamic_block_base")
+            seen.append((settings.graph_optimization_level, entry))
+            return library.InferenceSession(path, settings, **more)
+
+    given = {"graph_optimization_level": level, "session.dynamic_block_base": "4", "io_binding": "0"}
+    options = {"threads": 1, "device": "cpu", "precision": "fp32", "provider_options": given}
+    monkeypatch.setattr(triton_model.importlib, "import_module", lambda name: Spy())
+    run = triton_model._onnxruntime(artifact.path, options, ["x"], ["scores"])
+    assert run({"x": np.zeros((1, 16), np.float32)})[0].shape == (1, 4)
+    wanted = {"basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}[level]
+    assert seen == [(getattr(library.GraphOptimizationLevel, wanted), "4")]
+
+
+def test_the_python_variant_refuses_a_provider_it_has_not(contents, tmp_path):
+    options = replace(contents.candidate.options, provider_options=(("provider", "openvino"),))
+    other = replace(contents, candidate=replace(contents.candidate, options=options))
+    with pytest.raises(NotAvailable, match="no openvino inside ONNX Runtime"):
+        write_repository(pack(other, tmp_path / "bundle"), tmp_path / "r", LayoutOptions(backend="python"))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ def test_a_trace_file(tmp_path):
     file.write_text("[0, 1, 0.5]")
     with pytest.raises(BadInput, match="earlier than the one before"):
         press(scenario="server", arrivals=str(file))
+    file.write_bytes(b"\xff\xfe\x00 a model, say")
+    with pytest.raises(BadInput, match="does not hold arrival times"):
+        press(scenario="server", arrivals=str(file))
     file.write_text("soon")
     with pytest.raises(BadInput, match="does not hold arrival times"):
         press(scenario="server", arrivals=str(file))
@@ -75,8 +78,10 @@ def test_a_trace_file(tmp_path):
         ("--scenario clients --max-batch 0", "max_batch must be at least 1"),
         ("--scenario clients --max-batch 4 --instances 0", "instances must be at least 1"),
         ("--scenario clients --max-batch 4 --policy fast", "no batching policy named 'fast'"),
-        ("--scenario clients --max-batch 4 --delay soon", "'soon' is not a number with a unit"),
+        ("--scenario clients --max-batch 4 --delay soon", "'soon' is not a number, or a number with a unit"),
         ("--scenario clients --batch 4", "--batch means nothing in scenario clients"),
+        ("--batch 1:999999999", "is not a range of batch sizes"),
+        ("--scenario clients --clients 1:999999999:7", "is not a range of clients"),
         ("--scenario server", "arrivals need a rate"),
         ("--scenario server --rate 0", "rate above zero, not 0"),
         ("--scenario server --rate -3", "rate above zero, not -3"),

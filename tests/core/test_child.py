@@ -39,6 +39,20 @@ def test_environment_is_added():
     assert run("variable", {"name": "ASSAY_TEST"}, env={"ASSAY_TEST": "yes"}).value == "yes"
 
 
+def test_a_file_in_the_current_folder_is_no_library(tmp_path, monkeypatch):
+    """``python -m`` would look there first, where the tool itself does not look at all."""
+    for name in ("pickle", "numpy", "runpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger was run')")
+    monkeypatch.chdir(tmp_path)
+    assert run("add", {"a": 2, "b": 3}).value == 5
+
+
+def test_modules_are_found_where_this_process_finds_them(tmp_path, monkeypatch):
+    (tmp_path / "found_by_path.py").write_text("def answer(): return 42")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert child.run("found_by_path:answer", {}).value == 42
+
+
 def test_errors_of_ours_cross_with_their_remedy():
     with pytest.raises(BadInput, match="cannot be right") as caught:
         run("refuse")

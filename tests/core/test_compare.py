@@ -93,3 +93,35 @@ def test_names_and_shapes_must_agree():
         compare({"a": np.zeros(1)}, {"b": np.zeros(1)})
     with pytest.raises(ValueError, match="shapes differ"):
         measures([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize(("reference", "candidate"), [([1e-155], [1e155]), ([1e-165, 0.0], [1e-165, 1e154])])
+def test_errors_beyond_all_measure_are_infinite(reference, candidate):
+    m = measures(np.array(reference), np.array(candidate))
+    assert (m.relative_rms, m.bad_candidate) == (math.inf, 0)
+
+
+def test_a_value_whose_square_is_no_number_hides_no_error():
+    """Such as the smallest float64, with which what is masked is filled."""
+    lowest = np.finfo(np.float64).min
+    m = measures(np.array([[1.0, lowest]]), np.array([[2.0, lowest / 2]]))
+    assert m.max_rel == 0.5
+    assert m.relative_rms > 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reference", "candidate", "error"),
+    [
+        (np.int64, 2**53, 2**53 + 1, 1),
+        (np.int64, -(2**53) - 1, -(2**53), 1),
+        (np.int64, -(2**63), 2**63 - 1, 2**64 - 1),
+        (np.uint64, 2**64 - 1, 2**64 - 3, 2),
+        (np.uint64, 0, 2**64 - 1, 2**64 - 1),
+        (np.int32, -(2**31), 2**31 - 1, 2**32 - 1),
+    ],
+)
+def test_integers_are_told_apart_beyond_what_a_float_holds(dtype, reference, candidate, error):
+    m = measures(np.array([[reference, 7]], dtype), np.array([[candidate, 7]], dtype))
+    assert (m.max_abs, m.equal, m.n) == (float(error), 1, 2)
+    assert m.worst_row > 0
+    assert measures(np.array(reference, dtype), np.array(candidate, dtype)).max_abs == float(error)

@@ -51,3 +51,11 @@ def test_attestation():
         mixed.check("cuda", "bf16")
     assert "could not be attested" in Attestation().check(None, "fp32")[0]
     assert mixed.to_json()["shares"][0] == {"provider": "cpu", "precision": "bf16", "share": 0.8}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"device": 5}, {"threads": "4"}, {"buckets": 8}, {"buckets": ["8"]}, {"provider_options": {"level": 1}}]
+)
+def test_options_of_a_wrong_kind_are_told_where_they_are_read(wrong):
+    with pytest.raises(TypeError):
+        OpenOptions.from_json({**OpenOptions().to_json(), **wrong})

@@ -51,3 +51,7 @@ def test_suggest():
     assert suggest("ResNet50", ["resnet50", "resnet18"])[0] == "resnet50"
     assert suggest("resn", ["resnet50", "resnet18", "vit"]) == ["resnet50", "resnet18"]
     assert suggest("qqqq", ["resnet50"]) == []
+
+
+def test_unknown_name_takes_names_that_can_be_walked_once():
+    assert "known: a, b" in UnknownName("thing", "zzzz", iter(["b", "a"])).remedy

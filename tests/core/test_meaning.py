@@ -68,3 +68,11 @@ def test_denormals_are_counted_in_the_outputs_own_format():
     assert (m.denormal_reference, m.denormal_candidate) == (1, 0)
     assert measures(np.array([1e-6], np.float16), np.array([1.0], np.float16)).denormal_reference == 1
     assert measures(np.array([1, 2]), np.array([1, 2])).denormal_candidate == 0
+
+
+def test_a_candidate_that_leaves_the_range_of_probabilities_is_cut_as_its_reference():
+    r = RNG.random((2, 1, 8, 8))
+    r[0, 0, 0, 0] = 1.0
+    c = r.copy()
+    c[0, 0, 0, 0] = 1 + 1e-7
+    assert measures(r, c).dice == 1.0

@@ -144,6 +144,65 @@ def test_a_broken_line_elsewhere_is_named(log, broken):
         read_records(log)
 
 
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "-1" + "0" * 400, "1e999", "NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("name", ["value", "low", "confidence"])
+def test_numbers_that_no_float_holds_are_named_where_they_are_read(log, name, value):
+    """JSON has integers of any length; one of them as a figure ended whatever wrote it down."""
+    made = Record("measure", {}, figures={"throughput": Figure(1.0, "samples/s", 0.5, 2.0, 0.95)})
+    line = json.dumps(made.to_json())
+    number = json.dumps(made.to_json()["figures"]["throughput"][name])
+    log.write_text(line.replace(f'"{name}": {number}', f'"{name}": {value}', 1) + "\n")
+    with pytest.raises(BadInput, match=r"records\.jsonl:1: not a record"):
+        read_records(log)
+
+
+@pytest.mark.parametrize("name", ["model", "engine", "candidate", "artifact", "precision", "device_name"])
+@pytest.mark.parametrize("value", [["x"], {}, 3, True])
+def test_names_that_records_are_joined_by_are_texts(log, name, value):
+    """A list for a name ended reports and lists, which look names up."""
+    log.write_text(json.dumps({**Record("measure", {}).to_json(), "subject": {name: value}}) + "\n")
+    with pytest.raises(BadInput, match=f"not a record .*{name}"):
+        read_records(log)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"subject": {"threads": {}}},
+        {"subject": {"streams": "x"}},
+        {"conditions": {"samples": []}},
+        {"conditions": {"available": "x"}},
+        {"conditions": {"scenario": ["latency"]}},
+        {"conditions": {"data": {}}},
+        {"details": {"class": []}},
+        {"details": {"self_check": [{"": None}]}},
+        {"details": {"self_check": {}}},
+        {"details": {"flipped": "x"}},
+        {"details": {"outputs": []}},
+        {"details": {"counts": [1]}},
+    ],
+)
+def test_what_verdicts_and_reports_read_is_of_its_kind(log, parts):
+    """A value of another one ended gate, compare or report, wherever it was used first."""
+    log.write_text(json.dumps({**Record("verify", {}).to_json(), **parts}) + "\n")
+    with pytest.raises(BadInput, match="not a record"):
+        read_records(log)
+
+
+def test_what_is_nested_too_deeply_is_no_record(log):
+    deep = "[" * 200 + "]" * 200
+    log.write_text(json.dumps(Record("measure", {}).to_json()).replace('"details": {}', f'"details": {{"a": {deep}}}'))
+    log.write_text(log.read_text() + "\n")
+    with pytest.raises(BadInput, match="100 levels deep"):
+        read_records(log)
+    log.write_text(log.read_text().replace(deep, "[" * 90 + "]" * 90))
+    assert read_records(log)[0][0].details["a"]
+
+
+def test_whole_numbers_are_figures_too():
+    assert Figure.from_json({"value": 3, "unit": "s", "low": 2}) == Figure(3.0, "s", 2.0)
+
+
 def test_a_newer_schema_is_refused(log):
     log.write_text(log.read_text().replace("assay.record/1", "assay.record/9"))
     with pytest.raises(BadInput, match=r"assay\.record/9") as caught:
@@ -187,3 +246,30 @@ def test_a_full_disk_is_said(monkeypatch, log):
         open_log.path.symlink_to("/dev/full")
         with pytest.raises(StorageFailed, match="No space left"):
             open_log.append(Record("a", {}))
+
+
+def test_a_record_that_does_not_fit_leaves_nothing_of_itself(log):
+    """A disk that is full half-way through: the next record must not go on in the middle of a torn line."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RecordLog(log) as open_log:
+        size = log.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, before[1]))
+        try:
+            with pytest.raises(StorageFailed, match="too large"):
+                open_log.append(Record("lost", {}))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert log.stat().st_size == size
+        open_log.append(Record("three", {}))
+    assert [r.kind for r in read_records(log)[0]] == ["one", "two", "three"]
+
+
+def test_a_file_that_cannot_be_read_is_told_and_its_lock_let_go(log):
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(StorageFailed, match="cannot write"):
+        RecordLog(log).__enter__()
+    log.rmdir()
+    with RecordLog(log) as free_again:
+        free_again.append(Record("one", {}))

@@ -52,3 +52,29 @@ def test_digest_sees_ids_values_targets_and_order():
 def test_digest_sees_the_dtype():
     zeros = [digest([Sample("a", {"x": np.zeros(2, t)})]) for t in (np.float32, np.int32)]
     assert zeros[0] != zeros[1]
+
+
+def test_digest_of_a_string_tensor_is_that_of_its_strings():
+    def words(*texts):
+        return Sample("a", {"x": np.array([bytes(bytearray(t)) for t in texts], dtype=object)})
+
+    assert digest([words(b"one", b"two")]) == digest([words(b"one", b"two")])
+    assert len({digest([words(*texts)]) for texts in ((b"one", b"two"), (b"onet", b"wo"), (b"two", b"one"))}) == 3
+
+
+def test_digest_sees_all_of_a_target():
+    class Tensor:  # as torch's: its repr leaves the middle out
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            return self.values
+
+        def __repr__(self):
+            return "tensor([...])"
+
+    one, other = np.zeros(5000), np.zeros(5000)
+    other[2500] = 1
+    for wrap in (lambda v: v, Tensor, lambda v: {"mask": v}, lambda v: ["name", Tensor(v)]):
+        found = [digest([Sample("a", {}, wrap(v))]) for v in (one, other, one.copy())]
+        assert found[0] == found[2] != found[1]

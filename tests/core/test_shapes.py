@@ -26,7 +26,9 @@ def test_every_dialect(text, spec):
     assert parse_shape(text) == spec
 
 
-@pytest.mark.parametrize("text", ["", "x:", "x:1xx3", "x:0x3", "x:-1x3", ":1x3", "x:1x3.5"])
+@pytest.mark.parametrize(
+    "text", ["", "x:", "x:1xx3", "x:0x3", "x:-1x3", ":1x3", "x:1x3.5", "x:1x²", "x:1x٣", "x:" + 5000 * "9"]
+)
 def test_what_is_no_shape(text):
     with pytest.raises(BadInput) as caught:
         parse_shape(text)

@@ -19,7 +19,7 @@ def test_quantiles_are_at_most_a_sixteenth_too_high(values, p):
     for part in np.array_split(values, 3):
         spread.add(part)
     true = np.sort(values)[max(0, math.ceil(p * len(values) - 1e-9) - 1)]
-    assert true <= spread.quantile(p) <= max(true * 1.0626, 5e-324)
+    assert true <= spread.quantile(p) <= max(true * 1.0626, true + 2**-1026)  # below 2^-1022, bins are even
     assert sum(n for _, n in spread.histogram()) + spread.zeros == len(values)
 
 

@@ -100,24 +100,11 @@ def test_mean_interval_of_few_values():
 
 @pytest.mark.parametrize(
     "function",
-    [
-        lambda v: stats.mean_interval(v),
-        lambda v: stats.percentile_interval(v, 0.5),
-        lambda v: stats.bootstrap_interval(v, np.mean),
-    ],
+    [lambda v: stats.mean_interval(v), lambda v: stats.percentile_interval(v, 0.5)],
 )
 def test_no_values_at_all(function):
     with pytest.raises(ValueError, match="no values"):
         function(np.array([]))
-
-
-def test_bootstrap_agrees_with_theory_and_repeats_itself():
-    values = np.random.default_rng(5).normal(10, 2, size=400)
-    found = stats.bootstrap_interval(values, lambda v: float(v.mean()))
-    half = NORMAL * values.std(ddof=1) / 20
-    assert found.low == pytest.approx(values.mean() - half, abs=0.08)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.08)
-    assert found == stats.bootstrap_interval(values, lambda v: float(v.mean()))
 
 
 def test_wilson_against_scipy():

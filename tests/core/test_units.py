@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_parse_seconds(text, seconds):
     assert parse_seconds(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "fast", "15 parsecs", "-3s", "1.2.3s", "nan"])
+@pytest.mark.parametrize("text", ["", "fast", "15 parsecs", "-3s", "1.2.3s", "nan", "inf", "1e308h"])
 def test_parse_seconds_refuses(text):
     with pytest.raises(ValueError, match="unit"):
         parse_seconds(text)
@@ -49,6 +51,12 @@ def test_parse_bytes_names_the_units_it_knows():
         (179.7, "3 min 0 s"),
         (125.0, "2 min 5 s"),
         (-0.0123, "-12.3 ms"),
+        (0.9999, "1 s"),
+        (9.996e-4, "1 ms"),
+        (9.999e-7, "1 µs"),
+        (119.4, "119 s"),
+        (math.inf, "inf s"),
+        (math.nan, "nan s"),
     ],
 )
 def test_format_seconds(value, text):
@@ -58,6 +66,19 @@ def test_format_seconds(value, text):
 @given(st.floats(1e-9, 100))
 def test_seconds_survive_formatting_to_three_digits(value):
     assert parse_seconds(format_seconds(value)) == pytest.approx(value, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(999.6, "1000 B"), (1023, "1023 B"), (1024 * 1023.8, "1 MiB"), (1000 * 2**20, "1000 MiB"), (2**51, "2048 TiB")],
+)
+def test_sizes_have_no_exponents(size, text):
+    assert format_bytes(size) == text
+
+
+def test_a_size_larger_than_any_number_is_refused():
+    with pytest.raises(ValueError, match="1e308TB"):
+        parse_bytes("1e308TB")
 
 
 def test_other_formats():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -214,3 +215,47 @@ def test_many_threads_at_once(zoo: dict[str, bytes]) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_the_buffer_for_a_giant_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_path, "LARGEST_KEPT_BYTES", 100)
+    monkeypatch.setattr(fast_path, "_buffers", threading.local())
+    small = fast_path._buffer(100)
+    assert fast_path._buffer(90).base is small.base
+    assert fast_path._buffer(101).base is not small.base
+    assert fast_path._buffers.pixels.size == 100
+
+
+GUARDED = """
+import ctypes, mmap
+import numpy as np
+from assay.data import _resample
+
+page = mmap.PAGESIZE
+memory = mmap.mmap(-1, 2 * page)
+start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + page), page, 0) == 0
+table = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+rng = np.random.default_rng(0)
+for h in range(1, 7):
+    for w in range(1, 10):
+        pixels = np.frombuffer(memory, np.uint8, h * w * 3, page - h * w * 3).reshape(h, w, 3)
+        pixels[...] = rng.integers(0, 256, pixels.shape)
+        for to in ((h, w + 3), (h + 2, w + 3), (h, max(1, w - 1)), (3, 3)):
+            for columns_first in (False, True):
+                found = []
+                for plain in (False, True):
+                    out = np.empty((3, *to), np.float32)
+                    args = (*to, columns_first), 3, (0, 0, *to), bytes(3), table, out, plain, False
+                    _resample.resample(pixels, pixels.shape, *args)
+                    found.append(out)
+                assert np.array_equal(*found)
+"""
+
+
+@compiled
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called by its Linux name")
+def test_nothing_is_read_behind_the_last_pixel() -> None:
+    """The pixels end where memory ends that may be read: a byte too many ends the process."""
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -188,3 +188,18 @@ def test_settings_that_cannot_be_right(change: dict[str, Any], says: str) -> Non
 def test_settings_need_a_size() -> None:
     with pytest.raises(BadInput, match="no size"):
         transform_from_json({"kind": "image"})
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("shape", [(1, 5000, 3), (5000, 1, 3)])
+def test_a_thread_of_pixels_is_not_made_a_mountain(fast: bool, shape: tuple[int, ...]) -> None:
+    """Its longer edge would have more than a million pixels."""
+    transform = ImageTransform(ImageSettings((224, 224)), fast=fast)
+    with pytest.raises(BadInput, match=r"pixels is too thin for 224×224"):
+        transform(np.zeros(shape, np.uint8))
+
+
+def test_a_picture_longer_than_the_compiled_resize_takes() -> None:
+    settings = ImageSettings((2, 4), crop_mode="squash", crop_pct=1.0)
+    row = np.random.default_rng(0).integers(0, 256, (1, 2**20 + 1, 3), dtype=np.uint8)
+    assert ImageTransform(settings)(row).tobytes() == ImageTransform(settings, fast=False)(row).tobytes()

@@ -221,3 +221,31 @@ def test_what_does_not_fit_two_inputs_is_refused(element: Any, says: str) -> Non
 def test_the_models_inputs_must_be_known() -> None:
     with pytest.raises(BadInput, match="inputs must be known"):
         from_iterable([ROWS], "given", ())
+
+
+def test_ragged_targets_are_one_per_row() -> None:
+    """Boxes of a picture are as many as there are objects."""
+    found = taken([(ROWS[:2], [[1, 2], [3]])])
+    assert [target for _, target in found] == [[1, 2], [3]]
+    with pytest.raises(BadInput, match="2 rows of input, but targets for 3"):
+        taken([(ROWS[:2], [[1, 2], [3], []])])
+    with pytest.raises(BadInput, match="2 rows of input, but targets of one dict"):
+        taken([(ROWS[:2], {"boxes": 1})])
+
+
+def test_ragged_inputs_are_told() -> None:
+    with pytest.raises(BadInput, match="an input that is no array"):
+        taken([{"x": [[1.0], [1.0, 2.0]]}])
+
+
+def test_texts_made_anew_are_the_same_texts() -> None:
+    class Texts:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> Any:
+            return {"text": np.array([b"text %d" % index * 100], dtype=object)}
+
+    reader = from_iterable(Texts(), "texts", (TensorSpec("text", "string", ("batch", 1)),))
+    kept = list(reader.items())
+    assert [i.content["text"][0] for i in reader.items()] == [i.content["text"][0] for i in kept]

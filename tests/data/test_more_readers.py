@@ -425,3 +425,88 @@ def test_prepared_names_the_broken_file(prepared_folder: Path) -> None:
         list(reader.items(1, 2))
     with pytest.raises(BadInput, match=r"val_2\.bin: cannot be read"):
         list(reader.items(2))
+
+
+def test_grey_pairs(pair_folder: Path) -> None:
+    """The original has the channels that the model makes, or nothing could be compared."""
+    reader = open_reader(f"pairs:{pair_folder}?channels=1")
+    inputs = (TensorSpec("x", "float32", ("batch", 1, "h", "w")),)
+    found = list(samples(reader, transform_from_json(reader.preprocess), inputs))
+    for sample in found:
+        assert sample.target["original"].shape[2] == 1
+        assert sample.target["original"].shape == sample.target["bicubic"].shape
+    assert found
+
+
+@pytest.mark.parametrize("query", ["white=", "white=inf", "channels=2"])
+def test_pairs_refuse_empty_and_endless_settings(query: str, pair_folder: Path) -> None:
+    with pytest.raises(BadInput):
+        open_reader(f"pairs:{pair_folder}?{query}")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("side", "array", "says"),
+    [
+        ("labels", np.array([["a", "b"], ["c", "d"]]), "holds <U1, not class numbers"),
+        ("labels", np.full((2, 2), np.nan), "not class numbers"),
+        ("images", np.full((2, 2), 1e300), "not as float32"),
+    ],
+)
+def test_volumes_of_other_values(side: str, array: Any, says: str, tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "a.nii.npy", np.zeros((2, 2)))  # no NIfTI, for all its name
+    assert next(open_reader(f"volumes:{tmp_path}").items()).content.shape == (1, 2, 2)
+    np.save(tmp_path / side / "a.nii.npy", array)
+    with pytest.raises(BadInput, match=says):
+        list(open_reader(f"volumes:{tmp_path}").items())
+
+
+def test_a_pickle_that_claims_a_shape_beyond_numbers(tmp_path: Path) -> None:
+    class Huge:
+        def __reduce__(self) -> Any:
+            state = (1, (2**70,), np.dtype("u1"), False, b"abc")
+            return (np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state)
+
+    with pytest.raises(BadInput, match="do not fit"):
+        open_reader(f"cifar10:{cifar(tmp_path, pickle.dumps({b'data': Huge(), b'labels': [1]}))}")
+
+
+def test_cifar10_without_images(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds no images"):
+        open_reader(f"cifar10:{cifar(tmp_path, pickle.dumps({b'data': IMAGES[:0], b'labels': []}))}")
+
+
+def test_shards_of_one_name_have_ids_of_their_own(tmp_path: Path, zoo: dict[str, bytes]) -> None:
+    for part in ("one", "two"):
+        (tmp_path / part).mkdir()
+        with tarfile.open(tmp_path / part / "0.tar", "w") as tar:
+            info = tarfile.TarInfo("a.png")
+            info.size = len(zoo["tiny"])
+            tar.addfile(info, io.BytesIO(zoo["tiny"]))
+    found = [i.id for i in open_reader(f"webdataset:{tmp_path}/*/0.tar").items()]
+    assert found == ["one/0.tar/a", "two/0.tar/a"]
+    assert [i.id for i in open_reader(f"webdataset:{tmp_path}/one/0.tar").items()] == ["0.tar/a"]
+
+
+def test_parquet_files_of_one_name_have_ids_of_their_own(tmp_path: Path, zoo: dict[str, bytes]) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for part in ("one", "two"):
+        (tmp_path / part).mkdir()
+        pq.write_table(pa.table({"image": [zoo["tiny"]], "label": [1]}), tmp_path / part / "0.parquet")
+    found = [i.id for i in open_reader(f"parquet:{tmp_path}/*/0.parquet").items()]
+    assert found == ["one/0.parquet/00000000", "two/0.parquet/00000000"]
+
+
+@pytest.mark.parametrize(
+    "files", [{"a.json": b"[" * 200_000}, {"\udcff.png": b"x"}], ids=["nested too deeply", "no UTF-8"]
+)
+def test_webdataset_refuses_hostile_shards(files: dict[str, bytes], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(BadInput, match=r"does not hold a label|not UTF-8"):
+        open_reader(f"webdataset:{tmp_path / 'a.tar'}")

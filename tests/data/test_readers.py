@@ -458,3 +458,72 @@ def test_synthetic_needs_shapes() -> None:
 def test_unknown_names_have_their_own_error() -> None:
     with pytest.raises(UnknownName):
         open_reader("digitss")
+
+
+@pytest.mark.parametrize("form", ["", "imagefolder:", "npz:", "parquet:", "prepared:", "webdataset:"])
+def test_the_home_of_nobody(form: str) -> None:
+    with pytest.raises(BadInput, match="nosuchuser") as caught:
+        open_reader(f"{form}~nosuchuser/x.y")
+    assert caught.value.remedy == "write the whole path"
+
+
+def test_a_pattern_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is no pattern"):
+        open_reader(f"webdataset:{tmp_path}/**a.tar")
+
+
+def test_names_that_are_not_utf8_are_told_at_once(image_tree: Path, zoo: dict[str, bytes]) -> None:
+    """Results are kept by these names, as text."""
+    import os
+
+    try:
+        with open(os.fsencode(image_tree / "cat") + b"/\xff.png", "wb") as file:
+            file.write(zoo["tiny"])
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(BadInput, match="not UTF-8") as caught:
+        open_reader(str(image_tree))
+    assert caught.value.remedy == "rename the file"
+
+
+def test_npz_with_something_else_inside(npz_file: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(npz_file, "a") as archive:
+        archive.writestr("README.txt", "hello")
+    with pytest.raises(BadInput, match=r"no array: README\.txt"):
+        open_reader(f"npz:{npz_file}")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"kind": "image", "size": [224.0, 224]}, "two positive whole numbers"),
+        ({"kind": "image", "size": [float("inf"), 224]}, "two positive whole numbers"),
+        ({"kind": "image", "size": [8, 8], "channels": {}}, "channels must be"),
+        ({"kind": "pixels", "channels": {}}, "channels must be"),
+        ({"kind": "pixels", "white": float("inf")}, "white must be"),
+    ],
+)
+def test_descriptions_of_other_kinds_are_refused(data: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        transform_from_json(data)
+
+
+def test_synthetic_refuses_more_than_can_be_counted() -> None:
+    with pytest.raises(BadInput, match="not a number of samples"):
+        open_reader("synthetic:99999999999999999999", ReaderContext(inputs=(X,)))
+
+
+@pytest.mark.parametrize(("dtype", "span"), [("float16", (0.0, 1e6)), ("float64", (-1.7e308, 1.7e308))])
+def test_synthetic_ranges_fit_floats_too(dtype: str, span: tuple[float, float]) -> None:
+    with pytest.raises(BadInput, match="does not fit into"):
+        open_reader("synthetic", ReaderContext(inputs=(TensorSpec("x", dtype, ("b", 3)),), ranges={"x": span}))
+
+
+@pytest.mark.parametrize("name", ["a\0b.bin", "/a\0b.bin", "x" * 5000 + ".bin"])
+def test_what_can_be_no_file_name_is_told_with_its_line(name: str, tmp_path: Path) -> None:
+    """Of a NUL in it, exists() says False; the next one who asks for its size is told otherwise."""
+    (tmp_path / "set.info").write_text(f"0 {name} 8 8\n")
+    with pytest.raises(BadInput, match=r"set\.info:1: .* is no file name"):
+        open_reader(f"prepared:{tmp_path / 'set.info'}")

@@ -1,5 +1,6 @@
 """Faults planted in graphs, in exporters and inside engines, each found down to the node."""
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -162,3 +163,43 @@ def test_few_tensors_are_held_at_a_time(raw, plain, feed, changed):
     blame(Counting(Parts(flat(raw)), plain), Suspect(changed(lambda m: None), plain, DUE), feed)
     assert max(asked) <= 3 * CHUNK
     assert len(asked) >= 2
+
+
+@pytest.mark.parametrize(
+    ("zero", "values", "share"),
+    [
+        (np.array(0, np.int8), [-200.0, 127.0], 0.5),
+        (np.array(0, ml_dtypes.int4), [-9.0, -8.0, 7.0, 8.0], 0.5),
+        (np.array(0, np.uint16), [-1.0, 60000.0], 0.5),
+        (np.array(0, ml_dtypes.float8_e4m3fn), [1000.0], 0.0),
+        (np.array(0, np.uint8), [], 0.0),
+    ],
+)
+def test_what_a_quantiser_of_any_type_cuts_off(zero, values, share):
+    assert saturation(np.array(values), np.array(1.0), zero) == share
+
+
+def test_a_piece_that_the_nudge_makes_nan_stays_guilty(plain, faulty):
+    """An arc cosine of ones: moved a little, some lie beyond its domain, which says nothing of how it magnifies."""
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["inside"], "clip"),
+        helper.make_node("Acos", ["inside"], ["angle"], "acos"),
+        helper.make_node("Add", ["angle", "one"], ["y"], "add"),
+    ]
+    weights = [numpy_helper.from_array(np.float32(v), n) for n, v in (("low", -1.0), ("high", 1.0), ("one", 1.0))]
+    shape = ["n", 64]
+    graph = helper.make_graph(
+        nodes, "g", [value("x", onnx.TensorProto.FLOAT, shape)], [value("y", onnx.TensorProto.FLOAT, shape)], weights
+    )
+    parts = Parts(flat(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)))
+
+    def sine(model):
+        for node in model.graph.node:
+            if node.op_type == "Acos":
+                node.op_type = "Asin"
+
+    x = np.random.default_rng(0).uniform(-1.5, 1.5, (4, 64)).astype(np.float32)
+    found = blame(GraphRecorder(parts, plain), Suspect(parts, faulty(sine), DUE), {"x": x})
+    assert [p.tensor for p in found.guilty] == ["angle"]
+    assert np.isfinite(found.guilty[0].due)

@@ -168,3 +168,10 @@ def test_a_function_is_explained_from_its_results_alone(photographs):
     for content in photographs:
         np.testing.assert_allclose(levels(found, content), levels(RECIPE, content))
     assert found.said("normalise").startswith("mean 0.485, 0.456, 0.406; std 0.229, 0.224, 0.225")
+
+
+def test_nan_from_the_deployed_transform_is_refused(photographs):
+    ours = [apply(RECIPE, item) for item in photographs]
+    theirs = [ours[0], np.where(ours[1] > 0, ours[1], np.nan)]
+    with pytest.raises(BadInput, match=r"NaN or infinity in \d+ of 12288 values"):
+        parity(RECIPE, photographs, ours, theirs)

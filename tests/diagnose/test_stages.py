@@ -1,8 +1,9 @@
 import math
 
 import numpy as np
+import pytest
 
-from assay.core.errors import EngineFailed
+from assay.core.errors import BadInput, EngineFailed
 from assay.diagnose.stages import FAILED, GOOD, GUILTY, Stage, guilty, relative_error, walk
 
 X = np.random.default_rng(0).normal(size=(4, 5))
@@ -61,3 +62,11 @@ def test_what_cannot_be_compared_is_infinite():
     assert rows[1].state == GUILTY
     assert rows[1].to_json()["added"] is None
     assert "NaN" in rows[1].text
+
+
+def test_nothing_to_compare_is_no_agreement():
+    stages = [Stage("reference", lambda f: {}, None, 0.0), Stage("engine", lambda f: {}, 0, 1.0)]
+    rows = walk(stages, FEEDS)
+    assert rows[1].state == GUILTY and "none at all" in rows[1].text
+    with pytest.raises(BadInput, match="nothing to feed"):
+        walk(stages, [])

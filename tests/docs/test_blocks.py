@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from assay.cli.main import VERBS
@@ -23,8 +24,34 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(assay [a-z][^`\n]*)`(?!`)")
-RUN = ("concepts.md", "index.md")
-"""Pages whose Python runs from top to bottom, in one namespace."""
+RUN = {
+    "concepts.md": "",
+    "index.md": "",
+    "batching.md": """
+import onnx
+from onnx import TensorProto, helper
+
+from assay.core import clock
+from assay.core.artifact import file_artifact
+from assay.core.engine import OpenOptions
+from assay.engines.onnxruntime import OnnxRuntimeEngine
+
+ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy"]
+graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "net.onnx")
+session = OnnxRuntimeEngine().open(file_artifact(Path("net.onnx"), "onnx"), OpenOptions(instances=2))
+one_row = {"x": np.ones((1, 3), np.float32)}
+feed, who, done = {"x": np.ones((2, 3), np.float32)}, "me", []
+on_done = done.extend
+""",
+    "importing.md": """
+import shutil
+
+shutil.copy(FIXTURES / "trtexec_8_2.txt", "trtexec.log")
+""",
+}
+"""Pages whose Python runs from top to bottom, in one namespace, after what the reader is taken to have."""
+FIXTURES = ROOT / "tests" / "importers" / "fixtures"
 
 
 @dataclass(frozen=True)
@@ -108,7 +135,8 @@ def test_python_of_the_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     texts = [block for block in PYTHON if block.page == DOCS / page]
     assert texts, f"{page} has no Python"
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"np": np, "Path": Path, "FIXTURES": FIXTURES}
+    exec(compile(RUN[page], f"before {page}", "exec"), names)
     for block in texts:
         exec(compile(block.text, str(block), "exec"), names)
 

@@ -15,6 +15,8 @@ from assay.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
+FETCHED = re.compile(r"https?://(?:[\w.-]*cdn|unpkg|fonts)[\w.-]*/|[\"'`]https?://[^\"'`]+\.(?:m?js|css|woff2?)[\"'`]")
+"""In a script: what it would load when a browser or a page asked for it."""
 STYLES = re.compile(r"@import|url\(\s*['\"]?(?:https?:)?//", re.IGNORECASE)
 
 
@@ -66,6 +68,9 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     styles = list(site.rglob("*.css"))
     assert styles
     assert [str(p) for p in styles if STYLES.search(p.read_text())] == []
+    scripts = list(site.rglob("*.js"))
+    assert len(scripts) > 1
+    assert [str(p) for p in scripts if FETCHED.search(p.read_text())] == []
 
 
 @pytest.mark.parametrize(
@@ -80,6 +85,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
 def test_the_test_can_fail(html: str) -> None:
     assert from_elsewhere(html)
     assert not from_elsewhere('<a href="https://example">elsewhere</a><script src="assets/x.js"></script>')
+    assert FETCHED.search('load("https://unpkg.com/mermaid@11/dist/mermaid.min.js")')
 
 
 def test_every_verb_has_its_page_with_its_options(site: Path) -> None:
@@ -116,3 +122,11 @@ def test_every_page_is_in_a_menu(site: Path) -> None:
 
 def test_search_finds_a_verb(site: Path) -> None:
     assert "verbs/export.html" in (site / "search" / "search_index.json").read_text()
+
+
+def test_search_works_from_a_folder(site: Path) -> None:
+    """A page opened as a file may neither fetch the index nor start a worker."""
+    index = (site / "search" / "search_index.js").read_text()
+    assert index.startswith("var __index = {") and "verbs/export.html" in index
+    for page, script in (("index", "assets"), ("verbs/export", "../assets")):
+        assert f'<script src="{script}/search-in-folder.js">' in (site / f"{page}.html").read_text()

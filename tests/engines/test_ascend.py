@@ -95,8 +95,9 @@ def test_what_cannot_be_is_refused(model, tmp_path) -> None:
         build(model, tmp_path, soc="x")
     with pytest.raises(BadInput, match="contradict"):
         build(model, tmp_path, batch=2, dynamic_batch="1,2")
-    with pytest.raises(BadInput, match="dynamic_batch is 'some'"):
-        build(model, tmp_path, dynamic_batch="some")
+    for wrong in ("some", "0,4", "-1"):
+        with pytest.raises(BadInput, match=f"dynamic_batch is '{wrong}'"):
+            build(model, tmp_path, dynamic_batch=wrong)
     with pytest.raises(BadInput, match="no file"):
         build(model, tmp_path, aipp=str(tmp_path / "gone"))
     engine = AscendEngine()
@@ -170,3 +171,51 @@ def test_a_file_for_another_card_is_refused_with_the_command(model, tmp_path, mo
     with pytest.raises(NotAvailable, match=f"built for {built}; here is Ascend910B4") as told:
         AscendEngine().open(made, OPEN)
     assert "--soc_version=Ascend910B4" in (told.value.remedy or "")
+
+
+def test_nothing_is_claimed_of_its_precision(model, tmp_path) -> None:
+    with AscendEngine().open(build(model, tmp_path, batch=2), OPEN) as session:
+        assert session.attest().check(None, "fp16") == [
+            "precision and provider could not be attested: ais_bench does not tell the precision of operators"
+        ]
+
+
+def test_a_file_of_another_batch_size_is_refused(tmp_path) -> None:
+    values = (
+        [onnx_models.value("x", TensorProto.FLOAT, [2, 3])],
+        [onnx_models.value("y", TensorProto.FLOAT, [2, 3])],
+    )
+    static = onnx_models.save(tmp_path / "static.onnx", [helper.make_node("Relu", ["x"], ["y"])], values)
+    with pytest.raises(BadInput, match="batch size 2; batch 4"):
+        build(static, tmp_path, batch=4)
+
+
+def test_what_was_noted_at_the_build_is_needed_to_open(model, tmp_path) -> None:
+    made = build(model, tmp_path, batch=1)
+    for lost in ("precision", "dynamic_batch", "signature"):
+        kept = {name: text for name, text in made.built_for.items() if name != lost}
+        with pytest.raises(BadInput, match=r"signature of this \.om is unknown"):
+            AscendEngine().open(replace(made, built_for=kept), OPEN)
+
+
+def test_a_session_that_fails_to_open_frees_the_others(model, tmp_path, monkeypatch) -> None:
+    made = build(model, tmp_path, batch=1)
+    real, opened = standin.InferSession, []
+
+    def second_fails(*given):
+        if opened:
+            raise RuntimeError("no memory left, 507899")
+        opened.append(real(*given))
+        return opened[0]
+
+    monkeypatch.setattr(standin, "InferSession", second_fails)
+    with pytest.raises(EngineFailed, match="no memory left"):
+        AscendEngine().open(made, replace(OPEN, instances=2))
+    assert opened and real.live == 0
+
+
+def test_atc_that_hangs_is_told(model, tmp_path, monkeypatch) -> None:
+    (tmp_path / "bin" / "atc").write_text("#!/bin/sh\nexec sleep 20\n")
+    monkeypatch.setattr("assay.engines.ascend._TIMEOUT_S", 0.05)
+    with pytest.raises(EngineFailed, match="atc did not finish"):
+        build(model, tmp_path, batch=1)

@@ -1,15 +1,30 @@
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import MutableMapping, Sequence
 
 import numpy as np
 import pytest
 
-from assay.core.engine import Attestation
-from assay.core.errors import BadInput, EngineFailed
+from assay.core.engine import Attestation, OpenOptions
+from assay.core.errors import BadInput, EngineFailed, NotAvailable
 from assay.core.tensors import Array, Feed, Signature, TensorSpec
-from assay.engines.base import Device, PooledSession, first_line, parse_device, probe_feeds, reason, try_feeds
+from assay.engines.base import (
+    Device,
+    NoSizeFits,
+    PooledSession,
+    at_batch,
+    check_options,
+    devices_of,
+    first_line,
+    parse_device,
+    probe_feeds,
+    reason,
+    try_feeds,
+)
+from assay.engines.onnxruntime import OnnxRuntimeEngine
+from assay.engines.torch import TorchEngine
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("batch", 2)),), (TensorSpec("y", "float32", ("batch", 2)),))
 FEED = {"x": np.ones((1, 2), np.float32)}
@@ -143,5 +158,32 @@ def test_probe_feeds_keep_the_batch_at_one_and_try_sizes() -> None:
         return tried[-1]
 
     assert try_feeds(signature, picky) == 224
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(NoSizeFits, match=r"none of the sizes .*division by zero") as told:
         try_feeds(signature, lambda feed: 1 / 0)
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):  # one feed: the error is the model's own
+        try_feeds(SIGNATURE, lambda feed: 1 / 0)
+
+
+def test_a_device_that_is_none() -> None:
+    with pytest.raises(BadInput, match="not a device"):
+        parse_device("cuda:²")
+
+
+def test_a_library_that_is_not_here_has_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``open`` then says what to install; the import's own error would be no word to a user."""
+    for name, engine in (("onnxruntime", OnnxRuntimeEngine()), ("torch", TorchEngine())):
+        monkeypatch.setitem(sys.modules, name, None)
+        assert devices_of(engine) == ()
+        with pytest.raises(NotAvailable, match=f"{name} is not installed: pip install"):
+            check_options(engine, OpenOptions(device="cuda:0"))
+        monkeypatch.undo()
+
+
+def test_a_batch_is_fixed_where_the_model_lets_it() -> None:
+    assert at_batch(SIGNATURE, None) is SIGNATURE
+    fixed = at_batch(SIGNATURE, 3)
+    assert fixed.static_batch == 3 and at_batch(fixed, 3) == fixed
+    with pytest.raises(BadInput, match="batch size 3; batch 4") as told:
+        at_batch(fixed, 4)
+    assert told.value.remedy == "assay export --batch 4"

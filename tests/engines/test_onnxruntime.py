@@ -426,3 +426,15 @@ def test_a_bound_input_without_dims_keeps_none(tmp_path: Path) -> None:
         found, shape = bound.run(["y", "rank"], feed)
         np.testing.assert_array_equal(found, np.full((3, 2), factor, np.float32))
         assert shape.shape == (0,)
+
+
+def test_a_model_whose_free_dim_takes_no_size_that_is_tried_is_not_attested(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])]
+    values = (
+        [models.value("x", TensorProto.FLOAT, ["batch", "n"])],
+        [models.value("y", TensorProto.FLOAT, ["batch", "m", 4])],
+    )
+    weights = {"s": np.array([0, -1, 11]), "w": np.ones((11, 4), np.float32)}
+    with ENGINE.open(models.save(tmp_path / "t.onnx", nodes, values, weights), OpenOptions()) as session:
+        assert session.run({"x": np.ones((2, 22), np.float32)})["y"].shape == (2, 2, 4)
+        assert "free dims take none of the sizes" in session.attest().check(None, "fp32")[0]

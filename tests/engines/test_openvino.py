@@ -259,3 +259,26 @@ def test_arrays_that_come_again_are_read_again(tmp_path: Path) -> None:
                 turned = np.array(x).transpose(0, 1, 3, 2).copy().transpose(0, 1, 3, 2)
                 assert not turned.flags.c_contiguous
                 np.testing.assert_array_equal(session.run({"x": turned})["y"], y)
+
+
+def tall(path: Path, factor: int) -> Artifact:
+    """x: batch x n -> y: batch x n/factor x 4, for an n that ``factor`` divides."""
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])]
+    values = (
+        [models.value("x", TensorProto.FLOAT, ["batch", "n"])],
+        [models.value("y", TensorProto.FLOAT, ["batch", "m", 4])],
+    )
+    return models.save(path, nodes, values, {"s": np.array([0, -1, factor]), "w": np.ones((factor, 4), np.float32)})
+
+
+@pytest.mark.parametrize("factor", [3, 11])
+def test_a_free_dim_that_takes_few_sizes_only(tmp_path: Path, factor: int) -> None:
+    """Counting products must not decide whether a model opens; what cannot be counted is said."""
+    with ENGINE.open(tall(tmp_path / "t.onnx", factor), OpenOptions()) as session:
+        assert session.run({"x": np.ones((2, 5 * factor), np.float32)})["y"].shape == (2, 5, 4)
+        attestation = session.attest()
+        said = attestation.check(CPU, "fp32")
+        if factor == 3:
+            assert attestation.shares == {(CPU, "fp32"): 1.0} and said == []
+        else:
+            assert not attestation.shares and "free dims take none of the sizes" in said[0]

@@ -3,8 +3,10 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,85 @@ def test_grpc_without_its_client_names_the_command(tmp_path: Path, monkeypatch: 
     with pytest.raises(NotAvailable, match="tritonclient") as told:
         ENGINE.open(described(tmp_path, "grpc://127.0.0.1:1", protocol="grpc"), OpenOptions())
     assert told.value.remedy == "pip install 'assay[grpc]'"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"\x05\0\0\0hello\x05\0\0\0wor", "5 bytes and only 3"),
+        (b"\x05\0\0\0hello\x05\0\0\0worldx", "1 bytes after the last of 2"),
+        (b"\x05\0\0\0hello\x05\0", "1 strings; 2 were announced"),
+    ],
+)
+def test_strings_that_were_cut_are_refused(raw: bytes, said: str) -> None:
+    with pytest.raises(EngineFailed, match=said):
+        from_bytes(raw, "string", (2,))
+
+
+def test_a_count_of_strings_is_not_believed_before_they_are_there() -> None:
+    with pytest.raises(EngineFailed, match="0 strings; 1000000000000 were announced"):
+        from_bytes(b"", "string", (10**12,))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("timeout", "1"), "no option 'timeout'"),
+        (("timeout_s", "soon"), "timeout_s is 'soon'"),
+        (("timeout_s", "-1"), "timeout_s is '-1'"),
+        (("timeout_s", "nan"), "timeout_s is 'nan'"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, option: tuple[str, str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        ENGINE.open(described(tmp_path, "http://localhost:1"), OpenOptions(provider_options=(option,)))
+
+
+def test_an_ipv6_address_is_told_with_its_brackets(tmp_path: Path) -> None:
+    found = read_address(described(tmp_path, "http://[::1]:8000").path, {})
+    assert (found.host, found.place) == ("::1", "[::1]:8000")
+    assert read_address(described(tmp_path, "http://host:8000").path, {}).place == "host:8000"
+
+
+def test_an_answer_that_breaks_off_spoils_no_later_call(tmp_path: Path) -> None:
+    """The rest of it must not be taken for the next call's answer."""
+    signature = Signature((TensorSpec("x", "float32", ("batch",)),), (TensorSpec("y", "float32", ("batch",)),))
+    asked = 0
+
+    class Breaking(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, content: dict[str, Any], announced: int = 0) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + announced))
+            self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = bool(announced)
+
+        def do_GET(self) -> None:
+            tensors = [{"name": n, "datatype": "FP32", "shape": [-1]} for n in ("x", "y")]
+            self.answer({"name": "m", "inputs": tensors[:1], "outputs": tensors[1:]})
+
+        def do_POST(self) -> None:
+            nonlocal asked
+            asked += 1
+            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["inputs"][0]
+            self.answer({"outputs": [{**given, "name": "y"}]}, 100 if asked == 1 else 0)
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Breaking)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    feed = {"x": np.array([1, 2], np.float32)}
+    try:
+        artifact = described(tmp_path, f"http://127.0.0.1:{server.server_port}", model="m", version="")
+        with ENGINE.open(artifact, OpenOptions()) as session:
+            assert session.signature == signature
+            with pytest.raises(EngineFailed, match="did not answer: IncompleteRead"):
+                session.run(feed)
+            np.testing.assert_array_equal(session.run(feed)["y"], feed["x"])
+    finally:
+        server.shutdown()
+        server.server_close()

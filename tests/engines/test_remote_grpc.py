@@ -14,7 +14,7 @@ import pytest
 
 from assay.core.artifact import Artifact, file_artifact
 from assay.core.engine import OpenOptions
-from assay.core.errors import EngineFailed
+from assay.core.errors import BadInput, EngineFailed
 from assay.engines.remote import RemoteEngine
 from assay.engines.remote_wire import WIRE_NAMES, from_bytes, to_bytes
 
@@ -86,7 +86,7 @@ def test_every_dtype_comes_back_exact(tmp_path: Path, port: int) -> None:
 
 
 def test_the_servers_own_words_reach_the_caller(tmp_path: Path, port: int) -> None:
-    with pytest.raises(EngineFailed, match="unknown model other"):
+    with pytest.raises(BadInput, match="unknown model other"):
         RemoteEngine().open(described(tmp_path, port, "other"), OpenOptions())
 
 

@@ -291,3 +291,65 @@ def test_a_device_that_does_not_exist_is_refused_with_those_that_do(ten, model, 
     plan = build(model, tmp_path)
     with pytest.raises(BadInput, match="no cuda:1"):
         StandInEngine().open(plan, OpenOptions(device="cuda:1"))
+
+
+def test_the_trtexec_line_of_a_file_with_fixed_shapes_tells_none(tmp_path) -> None:
+    """trtexec refuses shapes for a model that has its own."""
+    values = (
+        [onnx_models.value("x", TensorProto.FLOAT, [2, 3])],
+        [onnx_models.value("y", TensorProto.FLOAT, [2, 3])],
+    )
+    static = onnx_models.save(tmp_path / "static.onnx", [helper.make_node("Relu", ["x"], ["y"])], values)
+    for batch in (None, 2):
+        assert "Shapes" not in TensorRtEngine().build_command(static, BuildOptions(batch=batch), tmp_path, "10")
+    with pytest.raises(BadInput, match="batch size 2; batch 4"):
+        TensorRtEngine().build_command(static, BuildOptions(batch=4), tmp_path, "10")
+
+
+def test_the_remedy_for_a_free_dim_is_a_shape_that_can_be_typed(tmp_path) -> None:
+    values = (
+        [onnx_models.value("heights", TensorProto.FLOAT, ["batch", "h"])],
+        [onnx_models.value("y", TensorProto.FLOAT, ["batch", "h"])],
+    )
+    free = onnx_models.save(tmp_path / "free.onnx", [helper.make_node("Relu", ["heights"], ["y"])], values)
+    with pytest.raises(BadInput, match="'h'") as told:
+        TensorRtEngine().build_command(free, BuildOptions(), tmp_path, "10")
+    assert told.value.remedy == "assay export MODEL --shape heights:batchxSIZE:float32"
+
+
+def test_a_switch_is_on_or_off(ten, model, tmp_path) -> None:
+    for name in ("best", "strongly_typed", "version_compatible"):
+        with pytest.raises(BadInput, match=f"{name} is 'yes'") as told:
+            build(model, tmp_path, **{name: "yes"})
+        assert told.value.remedy == f"{name}=1 or {name}=0"
+    plan = build(model, tmp_path, best="0")
+    with pytest.raises(BadInput, match="cuda_graph is 'true'"):
+        opened(plan, provider_options=(("cuda_graph", "true"),))
+
+
+def test_a_timing_cache_that_cannot_be_written_is_told_before_the_build(ten, model, tmp_path) -> None:
+    with pytest.raises(BadInput, match=r"no folder .*gone"):
+        build(model, tmp_path, timing_cache=str(tmp_path / "gone" / "timing.cache"))
+    assert not (tmp_path / "trt" / "builder.log").exists()
+
+
+def test_a_device_without_room_for_a_context(ten, model, tmp_path, monkeypatch) -> None:
+    plan = build(model, tmp_path)
+    before, made = len(standin.Cuda.live), []
+    real = standin.Engine.create_execution_context
+
+    def only_one(engine):
+        made.append(real(engine) if not made else None)
+        return made[-1]
+
+    monkeypatch.setattr(standin.Engine, "create_execution_context", only_one)
+    with pytest.raises(EngineFailed, match="too little memory"):
+        opened(plan, instances=2)
+    assert len(made) == 2 and len(standin.Cuda.live) == before
+
+
+def test_a_plan_that_does_not_say_what_it_multiplies(ten, model, tmp_path) -> None:
+    plan = build(model, tmp_path)
+    without = {name: text for name, text in plan.built_for.items() if name != "macs"}
+    with opened(replace(plan, built_for=without)) as session:
+        assert "does not tell" in session.attest().check("tensorrt", "fp32")[0]

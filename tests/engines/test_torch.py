@@ -262,3 +262,46 @@ def test_attest_counts_by_hand() -> None:
     conv, linear = 4 * 4 * 4 * 18, 3 * 4
     assert found["torch:cpu", "fp32"] == pytest.approx(conv / (conv + linear))
     assert found["torch:cpu", "fp64"] == pytest.approx(linear / (conv + linear))
+
+
+def test_inputs_that_have_no_place_are_passed_by_name() -> None:
+    """An optional parameter left out, and one that is keyword-only."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor | None = None, *, c: torch.Tensor) -> torch.Tensor:
+            return a - 2 * c if b is None else a + b
+
+    signature = Signature((spec("a", "batch", 3), spec("c", "batch", 3)), (spec("y", "batch", 3),))
+    feed = {"a": np.ones((2, 3), np.float32), "c": np.full((2, 3), 5, np.float32)}
+    scripted = torch.jit.script(Sum())
+    for module in (Sum().eval(), scripted.eval()):
+        with ENGINE.open_module(module, signature, OpenOptions()) as session:
+            np.testing.assert_array_equal(session.run(feed)["y"], np.full((2, 3), -9))
+
+
+@pytest.mark.parametrize("kind", ["layer", "attention"])
+def test_operators_that_hold_a_whole_layer_are_attested(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch runs these as one operator in evaluation; counted as the operators it is made of."""
+    from assay.engines import torch_attest
+
+    torch.manual_seed(0)
+    if kind == "layer":
+        module: torch.nn.Module = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval()
+    else:
+        attention = torch.nn.MultiheadAttention(32, 4, batch_first=True).eval()
+        module = Lambda(lambda x: attention(x, x, x, need_weights=False)[0])
+        module.attention = attention
+        module.eval()
+    signature = Signature((spec("x", "batch", 5, 32),), (spec("y", "batch", 5, 32),))
+    counted = []
+    real = torch_attest.shares
+    monkeypatch.setattr(torch_attest, "shares", lambda ran: counted.append(sum(r[2] for r in ran)) or real(ran))
+    for fast in (True, False):
+        torch.backends.mha.set_fastpath_enabled(fast)
+        try:
+            with ENGINE.open_module(module, signature, OpenOptions()) as session:
+                attestation = session.attest()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+        assert attestation.shares == {("torch:cpu", "fp32"): 1.0}
+    assert counted[0] == counted[1] > 0

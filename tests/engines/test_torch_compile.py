@@ -82,7 +82,8 @@ def test_a_package_opens_from_its_file_alone(tmp_path: Path) -> None:
         assert "assay build" in (told.value.remedy or "")
     elsewhere = replace(made, built_for=signature)
     with ENGINE.open(elsewhere, OpenOptions()) as session:
-        assert not session.attest().shares and "does not tell" in session.attest().how
+        attestation = session.attest()
+        assert not attestation.shares and "package from elsewhere does not tell" in attestation.check(None, "fp32")[0]
     with pytest.raises(BadInput, match="signature"):
         ENGINE.open(replace(made, built_for={}), OpenOptions())
 
@@ -106,3 +107,17 @@ def test_channels_last_changes_nothing_but_the_layout() -> None:
     for wrong in (("memory_format", "sideways"), ("memory", "channels_last")):
         with pytest.raises(BadInput, match="memory"):
             engine.open_module(module, signature, OpenOptions(provider_options=(wrong,)))
+
+
+@needs_compiler
+def test_buckets_of_a_model_that_cannot_be_cut_into_rows_are_refused() -> None:
+    whole = Signature(SIGNATURE.inputs, (TensorSpec("y", "float32", (3,), None),))
+
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :3].mean(0)
+
+    with pytest.raises(NotAvailable, match="'y' has no batch axis"):
+        ENGINE.open_module(Mean().eval(), whole, OpenOptions(buckets=(1, 2)))
+    with pytest.raises(BadInput, match="batch size 3"):
+        ENGINE.open_module(torch.nn.Linear(4, 3), SIGNATURE.with_batch(3), OpenOptions(buckets=(1, 2)))

@@ -7,6 +7,7 @@ from assay.core.compare import compare
 from assay.core.errors import EngineFailed
 from assay.core.tensors import Signature, TensorSpec
 from assay.export.arithmetic import FORMATS, ModuleArithmetic
+from assay.export.intermediates import ModuleTensors
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("n", 3, 12, 12)),), (TensorSpec("y", "float32", ("n", 7)),))
 FEED = {"x": np.random.default_rng(0).normal(size=(4, 3, 12, 12)).astype(np.float32)}
@@ -87,3 +88,22 @@ def test_a_module_that_cannot_is_an_error_in_words():
         twice = nn.Module()
         twice.forward = lambda x: (x, x)
         ModuleArithmetic(twice, SIGNATURE).exact(FEED)
+
+
+class Skips(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor | None = None, c: torch.Tensor | None = None) -> torch.Tensor:
+        return a + b if b is not None else a - 2 * c
+
+
+def test_inputs_without_a_place_reach_their_parameters() -> None:
+    signature = Signature(
+        (TensorSpec("a", "float32", ("batch", 3)), TensorSpec("c", "float32", ("batch", 3))),
+        (TensorSpec("y", "float32", ("batch", 3)),),
+    )
+    feed = {"a": np.ones((2, 3), np.float32), "c": np.full((2, 3), 5, np.float32)}
+    arithmetic = ModuleArithmetic(Skips(), signature)
+    for found in (arithmetic.exact(feed), arithmetic.rounded(feed, "fp32", 0)):
+        np.testing.assert_array_equal(found["y"], np.full((2, 3), -9))
+    inner = ModuleTensors(Skips().eval(), signature, feed)
+    np.testing.assert_array_equal(inner.run(feed)["y"], np.full((2, 3), -9))
+    assert any((array == -9).all() for array in inner.values(feed, inner.names).values())

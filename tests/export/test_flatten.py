@@ -55,3 +55,8 @@ def test_what_is_no_tensor(value, said: str) -> None:
 def test_what_exporters_take_as_it_is() -> None:
     assert is_flat(T) and is_flat((T, T)) and is_flat([T])
     assert not any(map(is_flat, ({"a": T}, (T, None), Pair(T, T), (T, (T,)), ())))
+
+
+def test_no_name_that_was_made_up_takes_another_outputs_place() -> None:
+    found = flatten({"a b": T + 1, "a_b_2": T + 2, "a_b": T + 3})
+    assert [(name, float(t)) for name, t in found] == [("a_b", 1), ("a_b_2", 2), ("a_b_3", 3)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from assay.core.artifact import Artifact
+from assay.core.errors import BadInput, UnknownName
+from assay.core.forward import forward_parameters
 from assay.core.model import Model
 from assay.core.shapes import parse_shape
 from assay.core.tensors import TensorSpec
-from assay.export.inputs import InputPlan, forward_parameters, plan_inputs
+from assay.export.inputs import InputPlan, plan_inputs
 from assay.export.options import ExportOptions
 
 
@@ -86,3 +89,29 @@ def test_parameters_of_forward() -> None:
     assert forward_parameters(Three()) == ["a", "b", "c"]
     assert forward_parameters(Open()) == []
     assert forward_parameters(torch.jit.script(nn.Linear(2, 2))) == ["input"]
+
+
+def test_shapes_too_many_and_names_twice_are_told_truly() -> None:
+    known = (TensorSpec("x", "float32", ("batch", 3)),)
+    with pytest.raises(UnknownName, match="'y'"):
+        plan("x:1x3", "y:1x3", inputs=known)
+    with pytest.raises(BadInput, match="2 shapes were given, the model has 1 inputs: x"):
+        plan("x:1x3", "1x3", inputs=known)
+    for batch in (1, "dynamic"):
+        with pytest.raises(BadInput, match="names must differ: input_1, input_1"):
+            plan("input_1:1x3", "1x3", batch=batch)
+
+
+def test_a_parameter_without_a_place_is_bound_by_name() -> None:
+    class Masked(nn.Module):
+        def forward(self, tokens: Tensor, *, mask: Tensor, input: Tensor | None = None) -> Tensor:
+            return tokens * mask
+
+    model = Model("net", "net", Artifact(Path("m"), "source", "0"), "seeded")
+
+    def of(*texts: str) -> InputPlan:
+        return plan_inputs(model, ExportOptions(shapes=tuple(map(parse_shape, texts))), Masked())
+
+    assert of("1x3", "1x3").bindings == of("tokens:1x3", "mask:1x3").bindings == ("tokens", "mask")
+    alone = of("1x3")  # not called ``input``, which is another one's name here
+    assert alone.bindings == (None,) and shapes(alone) == ["tokens:batchx3:float32"]

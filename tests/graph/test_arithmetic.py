@@ -185,3 +185,24 @@ def test_subgraphs_constants_and_sizes(tmp_path):
     found = reference_evaluator(Path(tmp_path / "d.onnx"))({"x": x})["y"]
     assert found.dtype == np.float64
     assert np.array_equal(found, (x.astype(np.float64) / 2).repeat(2, 2).repeat(2, 3))
+
+
+def test_weights_that_an_older_file_lists_among_its_inputs(tmp_path):
+    weight = RNG.standard_normal((3, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "older",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3]),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [3, 4]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=3)
+    path = tmp_path / "double.onnx"
+    onnx.save(to_double(model), path)
+    x = RNG.standard_normal((2, 3)).astype(np.float32)
+    found = run(path, {"x": x})["y"]
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, x.astype(np.float64) @ weight.astype(np.float64), rtol=1e-15)

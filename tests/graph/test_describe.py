@@ -173,3 +173,53 @@ def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.onnx").write_bytes(content)
     with pytest.raises(BadInput):
         describe(tmp_path / "x.onnx")
+
+
+def test_why_macs_are_unknown_is_said_truly(tmp_path: Path) -> None:
+    def unknown(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray] | None = None) -> str | None:
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [value("x", TensorProto.FLOAT, [3, 3])],
+            [value("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+        )
+        path = tmp_path / "m.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+        return describe(path).macs_unknown
+
+    body = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["r"])], "b", [], [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+    )
+    choice = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
+    said = unknown([choice], {"c": np.array(True)})
+    assert said == "how often the sub-graphs of If run is only known at run time"
+    # What no checker has seen yet: a product without its second factor, and one of a vector.
+    assert unknown([helper.make_node("Conv", ["x"], ["y"], name="c")]) == "the shapes at Conv c could not be inferred"
+    vector = [
+        helper.make_node("ReduceMax", ["x"], ["v"], axes=[0], keepdims=0),
+        helper.make_node("Gemm", ["v", "x"], ["y"]),
+    ]
+    assert "Gemm y" in (unknown(vector) or "")
+
+
+def test_damaged_constants_are_described_as_that(tmp_path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["y"], name="c")
+    constant.attribute.add(name="value", type=4, t=TensorProto(data_type=1, dims=[3], raw_data=b"12"))
+    odd = helper.make_node("Relu", ["x"], ["z"], name="odd")
+    odd.attribute.add(name="what", type=0)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [constant, odd],
+        "g",
+        [value("x", TensorProto.FLOAT, [3])],
+        [value("y", TensorProto.FLOAT, [3]), value("z", TensorProto.FLOAT, [3])],
+        [TensorProto(name="w", data_type=99, dims=[3])],
+    )
+    path = tmp_path / "damaged.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    found = describe(path)
+    assert found.nodes[0].attributes == {"value": "float 3, damaged"}
+    assert found.nodes[1].attributes == {"what": "damaged"}
+    assert (found.parameters, found.weight_bytes) == (3, 3)

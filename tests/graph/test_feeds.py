@@ -67,3 +67,14 @@ def test_a_range_for_no_input() -> None:
 def test_a_scalar_stays_without_dims() -> None:
     drawn = draw_feed([TensorSpec("scale", "float32", (), None)], 2, 0, {"scale": (1.5, 4.0)})["scale"]
     assert drawn.shape == () and 1.5 <= drawn <= 4
+
+
+def test_ranges_of_what_is_no_number() -> None:
+    flags = TensorSpec("f", "bool", (64,), None)
+    assert set(draw_feed([flags])["f"].tolist()) == {False, True}
+    assert not draw_feed([flags], ranges={"f": (0.0, 0.0)})["f"].any()
+    assert draw_feed([flags], ranges={"f": (1.0, 1.0)})["f"].all()
+    with pytest.raises(BadInput, match="does not fit"):
+        draw_feed([flags], ranges={"f": (0.0, 2.0)})
+    with pytest.raises(BadInput, match="has no range"):
+        draw_feed([TensorSpec("t", "string", (2,), None)], ranges={"t": (0.0, 1.0)})

@@ -1,3 +1,4 @@
+import onnx
 from onnx import helper
 
 from assay.graph.mapping import ONE_TO_MANY, ONE_TO_ONE, aten_mapping
@@ -71,3 +72,15 @@ def test_one_to_one_one_to_many_and_refused():
     assert (relu.kind, relu.calls, relu.refused_by) == (ONE_TO_ONE, 2, ())
     assert norm.to_json()["modules"] == ["layer1.norm"]
     assert aten_mapping(model(helper.make_node("Relu", ["x"], ["y"]))) == ()
+
+
+def test_notes_that_are_none_are_passed_over():
+    """Anybody may write into a file."""
+    for note in ("[" * 100_000, "{[]: 1}", "[1, 2"):
+        node = helper.make_node("Relu", ["x"], ["y"], name="n")
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=note)
+        assert node_provenance(node).module is None
+    for note in ("[" * 100_000, '[["aten.relu", ["Relu"], Infinity]]', "7"):
+        model = onnx.ModelProto()
+        model.metadata_props.add(key="assay.aten", value=note)
+        assert aten_mapping(model) == ()

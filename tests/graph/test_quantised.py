@@ -119,3 +119,24 @@ def test_the_exact_run_is_in_float64_and_the_draws_differ_a_little(tmp_path, run
         assert (np.abs(whole["y"] - narrow["y"]) > 0).any() == bool((np.abs(X) > 2.6).any())
     finally:
         graph_runs.close()
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [(None, 0, 255), (3, -128, 127), (5, -32768, 32767)])
+def test_a_type_that_only_an_attribute_says(kind, low, high):
+    """From opset 21 on a quantiser without a zero point may name its type."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"], **({"output_dtype": kind} if kind else {})),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
+    ]
+    made = helper.make_graph(
+        nodes,
+        "typed",
+        [helper.make_tensor_value_info("x", 1, ["n"])],
+        [helper.make_tensor_value_info("y", 1, ["n"])],
+        [numpy_helper.from_array(np.asarray(np.float32(0.5)), "s")],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    x = np.array([-1e5, -1, 0, 1, 1e5], np.float32)
+    spelled, _ = spell_out(model, Spelling())
+    np.testing.assert_array_equal(says(spelled, x=x)[0], [0.5 * low, max(-1, 0.5 * low), 0, 1, 0.5 * high])
+    np.testing.assert_array_equal(says(spelled, x=x)[0], says(model, x=x)[0])

@@ -117,3 +117,11 @@ def test_a_truncated_model(net: Path) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="there is no file"):
         load_model(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("note", ["[" * 100_000, '{"x": true, "y": true}', '{"x": 0.5, "y": null}'])
+def test_a_note_of_batch_axes_that_is_none_is_passed_over(note: str) -> None:
+    """Anybody may write into a file."""
+    noted = model([value("x", ["batch", 3])], [value("y", ["batch", 3])])
+    noted.metadata_props.add(key="assay.batch_axes", value=note)
+    assert [s.batch_axis for s in signature_of(noted).inputs] == [0]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from assay.core.errors import BadInput, UnknownName
 from assay.graph.feeds import draw_feed
@@ -188,3 +189,18 @@ def test_difference() -> None:
     words = {"y": np.array([b"a"], object)}
     assert difference(words, words) == (0.0, 0.0)
     assert difference(words, {"y": np.array([b"b"], object)}) == infinite
+
+
+def test_outputs_that_are_all_empty_show_nothing(run, tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Sub", ["x", "x"], ["z"]), helper.make_node("NonZero", ["z"], ["y"])],
+        "empty",
+        [value("x", onnx.TensorProto.FLOAT, ["n"])],
+        [value("y", onnx.TensorProto.INT64, [1, "found"])],
+    )
+    path = tmp_path / "empty.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    result = simplify(path, tmp_path / "out.onnx", ("onnxslim",), run, [{"x": np.ones(3, np.float32)}])
+    assert (result.passes[0].status, result.passes[0].error) == ("rolled_back", None)
+    assert "nothing could be compared" in result.passes[0].reason

@@ -1,8 +1,9 @@
 """Damaged files of every kind: a clear error or a right answer, never a traceback, a hang or more than 2 GB.
 
-    scripts/harden [KIND …] [--cases 500] [--seed 0] [--keep DIR]
+    scripts/harden [KIND …] [--cases 500] [--seed 0] [--only N] [--fresh] [--keep DIR]
 
-Each case runs in a process with a limit on time and memory.  What breaks is kept with the words that show it.
+Each case runs in a process with a limit on time and memory.  What breaks is kept with the words that show it, and
+can be done again: the same seed does the same damage to the same files.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from tests.hardening.corpus import KINDS, ROOT, Seed, digits_by_mean, reseal, run_words
+from tests.hardening.freeze import frozen_run
 from tests.hardening.mutation import mutate
 
 from assay.core.child import end_group, tree_rss
@@ -31,19 +33,37 @@ from assay.core.child import end_group, tree_rss
 MOST_BYTES = 2_000_000_000
 MOST_S = 60.0
 EXIT_CODES = (0, 1, 2, 3, 4)
+KEPT = ROOT / "build" / "hardening"
+"""Where damaged files that broke something are kept; it outlives the test's own folder."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One damaged file that broke the tool; ``path`` is where it was kept."""
+    """One damaged file that broke the tool; ``path`` is where it was kept, ``again`` the command that repeats it."""
 
     kind: str
     what: str
     case: dict[str, Any]
     path: Path
+    again: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.what}\n  {json.dumps(self.case)}\n  kept: {self.path}"
+        again = f"\n  again: {self.again}" if self.again else ""
+        return f"{self.kind}: {self.what}\n  {json.dumps(self.case)}\n  kept: {self.path}{again}"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """``cases`` damaged files of a kind, those of the numbers in ``only`` where there are any; what broke is copied
+    to ``kept``."""
+
+    cases: int
+    seed: int
+    only: Container[int] | None = None
+    kept: Path = KEPT
+
+    def again(self, kind: str, number: int) -> str:
+        return f"scripts/harden {kind} --seed {self.seed} --cases {self.cases} --only {number}"
 
 
 class Worker:
@@ -115,15 +135,17 @@ def finished_run(folder: Path) -> Path:
     return out
 
 
-def campaign(kind: str, cases: int, seed: int, folder: Path, finished: Path) -> tuple[list[Finding], Counter[int]]:
-    """``cases`` damaged files of one kind; what broke, and how often each exit code came."""
+def campaign(kind: str, damage: Damage, folder: Path, finished: Path) -> tuple[list[Finding], Counter[int]]:
+    """The damaged files of one kind; what broke, and how often each exit code came."""
     work = folder / kind
     work.mkdir(parents=True)
     seeds = list(KINDS[kind](work, finished))
     findings: list[Finding] = []
     codes: Counter[int] = Counter()
     with Worker() as worker:
-        for number, (chosen, content) in enumerate(damaged(seeds, cases, seed)):
+        for number, (chosen, content) in enumerate(damaged(seeds, damage.cases, damage.seed)):
+            if damage.only is not None and number not in damage.only:
+                continue
             chosen.path.write_bytes(content)
             before = (work / "bundle" / "manifest.json").read_bytes() if kind == "resealed" else b""
             if kind == "resealed":
@@ -133,9 +155,10 @@ def campaign(kind: str, cases: int, seed: int, folder: Path, finished: Path) -> 
                 what = died or _complaint(kind, found or {})
                 codes[-1 if found is None else found["code"]] += 1
                 if what:
-                    kept = work / f"found-{number}-{chosen.path.name}"
+                    damage.kept.mkdir(parents=True, exist_ok=True)
+                    kept = damage.kept / f"{kind}-{damage.seed}-{number}-{chosen.path.name}"
                     kept.write_bytes(content)
-                    findings.append(Finding(kind, what, case, kept))
+                    findings.append(Finding(kind, what, case, kept, damage.again(kind, number)))
             chosen.path.write_bytes(chosen.content)
             if before:
                 (work / "bundle" / "manifest.json").write_bytes(before)
@@ -157,7 +180,8 @@ def refused(worker: Worker, seeds: list[Seed]) -> Iterator[tuple[str, dict[str, 
 
 
 def damaged(seeds: list[Seed], cases: int, seed: int) -> Iterator[tuple[Seed, bytes]]:
-    """Every seed in turn, each time damaged otherwise."""
+    """Every seed in turn, each time damaged otherwise; the same for equal seeds and ``seed``."""
+    seeds = list(seeds)
     order = random.Random(seed)
     for number in range(cases):
         if number % len(seeds) == 0:
@@ -197,17 +221,20 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--cases", type=int, default=500, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, nargs="*", help="the numbers of the cases to do; default: all")
+    parser.add_argument("--fresh", action="store_true", help="damage a run made now instead of the frozen one")
     parser.add_argument("--keep", type=Path, help="a folder that stays; default: a temporary one")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.kinds) - set(KINDS))
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(KINDS)}")
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="assay-harden-"))
-    finished = finished_run(folder)
+    finished = finished_run(folder) if arguments.fresh else frozen_run(folder)
+    damage = Damage(arguments.cases, arguments.seed, arguments.only)
     broken = 0
     for kind in arguments.kinds or KINDS:
         began = time.monotonic()
-        findings, codes = campaign(kind, arguments.cases, arguments.seed, folder, finished)
+        findings, codes = campaign(kind, damage, folder, finished)
         told = ", ".join(f"{count} × {code}" for code, count in sorted(codes.items()))
         took = time.monotonic() - began
         print(

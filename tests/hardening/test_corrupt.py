@@ -3,18 +3,45 @@
 from pathlib import Path
 
 import pytest
+from tests.hardening import fuzz
 from tests.hardening.corpus import KINDS, LOGS
-from tests.hardening.fuzz import Worker, campaign
+from tests.hardening.freeze import frozen_run
+from tests.hardening.fuzz import Damage, Worker, campaign, damaged
 from tests.hardening.mutation import MUTATORS, mutate
 
-CASES = {"onnx": 30, "picture": 60, "checkpoint": 30, "data": 60, "log": 60, "toml": 60, "record": 20}
+CASES = {"onnx": 30, "picture": 60, "checkpoint": 30, "data": 60, "log": 60, "toml": 60, "record": 60}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_clear_error_or_a_right_answer(kind: str, finished: Path, tmp_path: Path) -> None:
-    findings, codes = campaign(kind, CASES.get(kind, 40), 7, tmp_path, finished)
-    assert [str(f) for f in findings] == []
+def test_a_clear_error_or_a_right_answer(kind: str, tmp_path: Path) -> None:
+    """What fails is kept, and the message says where and how to do it again."""
+    findings, codes = campaign(kind, Damage(CASES.get(kind, 40), 7), tmp_path, frozen_run(tmp_path))
+    assert not findings, "\n" + "\n".join(map(str, findings))
     assert sum(codes.values()) >= CASES.get(kind, 40)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_damaged_files_are_the_same_every_time(kind: str, tmp_path: Path) -> None:
+    """Else a failure seen once could not be seen again."""
+    made = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        found = damaged(list(KINDS[kind](folder, frozen_run(folder))), 20, 7)
+        made.append([(seed.path.relative_to(folder), content) for seed, content in found])
+    assert made[0] == made[1]
+
+
+def test_what_broke_is_kept_and_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "_complaint", lambda kind, found: "as this test wants it")
+    damage = Damage(3, 7, kept=tmp_path / "kept")
+    findings, _ = campaign("toml", damage, tmp_path / "all", frozen_run(tmp_path))
+    assert [f.path.name for f in findings] == [f"toml-7-{n}-bad.toml" for n in range(3)]
+    contents = [f.path.read_bytes() for f in findings]
+    assert "--seed 7 --cases 3 --only 1" in str(findings[1])
+    assert str(findings[1].path) in str(findings[1])
+    (again,), _ = campaign("toml", Damage(3, 7, [1], tmp_path / "other"), tmp_path / "one", tmp_path / "frozen")
+    assert again.path.read_bytes() == contents[1]
 
 
 def test_damage_is_damage_and_the_same_for_the_same_seed() -> None:

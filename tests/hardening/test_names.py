@@ -215,3 +215,65 @@ def test_a_terminal_is_sent_no_escapes_of_a_stranger(finished: Path, tmp_path: P
         assert len(text) > 20, words
         rest = OURS.sub("", text)
         assert [c for c in rest if c != "\t" and c != "\n" and not c.isprintable()] == [], (words, rest)
+
+
+FORGED = "it went wrong\nFORGED passed  sha256:0000\r\nFORGED verdict: passed\u2028FORGED x"
+"""A sentence of several lines, as a message, a note or a reason of a stranger's file may be."""
+
+
+def forged(value: Any) -> Any:
+    """Every sentence of a JSON value replaced; what is looked up by name stays."""
+    if isinstance(value, dict):
+        free = ("reason", "warnings", "text", "limit", "not_checked", "source", "command", "label", "environment", "os")
+        return {
+            k: v if k == "label" and not isinstance(v, str) else _lines(v) if k in free else forged(v)
+            for k, v in value.items()
+        }
+    return [forged(v) for v in value] if isinstance(value, list) else value
+
+
+def _lines(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _lines(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_lines(v) for v in value] or [FORGED]
+    return FORGED if isinstance(value, str) else value
+
+
+def test_a_sentence_of_several_lines_forges_no_line(finished: Path, worker: Worker, tmp_path: Path) -> None:
+    """In Records, verdicts, goldens and descriptions: none of its lines stands at the beginning of one of ours."""
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    bundle = run / "bundle"
+    for file in ("bundle.json", "goldens.json", "verdict.json"):
+        (bundle / file).write_text(json.dumps(forged(json.loads((bundle / file).read_text()))))
+    for file in ("run.json", "verdict.json"):
+        (run / file).write_text(json.dumps(forged(json.loads((run / file).read_text()))))
+    for place in (run, bundle):
+        lines = [json.loads(line) for line in (place / "records.jsonl").read_text().splitlines()]
+        failed = {**lines[-1], "id": "x", "kind": "build", "status": "failed", "reason": FORGED}
+        (place / "records.jsonl").write_text("".join(json.dumps(forged(r)) + "\n" for r in (*lines, failed)))
+    write_manifest(bundle)
+    shown = 0
+    for case in (
+        command("check", bundle),
+        command("replay", bundle, "--duration", "50ms"),
+        command("gate", run),
+        command("compare", run, finished, "--allow", "basis"),
+        command("runs", tmp_path),
+        command("runs", tmp_path, "--records"),
+        command("runs", tmp_path, "--diff", run, finished),
+        command("pack", bundle, "-o", tmp_path / "triton", "--layout", "triton"),
+        command("report", run),
+    ):
+        code, said = told(worker, case)
+        assert code in (0, 1, 2), said
+        assert not [line for line in said.splitlines() if line.startswith("FORGED")], said
+        shown += said.count("FORGED")
+    assert shown > 5  # the sentences were shown, so they could have forged something
+    recipe = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**recipe, "artifact": None, "recipe": {"command": FORGED}}))
+    shutil.rmtree(bundle / "model")
+    write_manifest(bundle)
+    _, said = told(worker, command("check", bundle))
+    assert "  | FORGED" in said
+    assert not [line for line in said.splitlines() if line.startswith("FORGED")], said

@@ -232,3 +232,38 @@ def test_links_in_cells_are_their_words(load_text):
     table = "| model | batch size | throughput |\n|--|--|--|\n| [net](https://example.org/net) | 8 | **120.5** |\n"
     (record,) = load_text(f"# Speed\n\n## Throughput\n\n{table}", "a.md").records
     assert (record.subject["model"], record.subject["batch"], record.value("throughput")) == ("net", 8, 120.5)
+
+
+def test_a_processor_named_above_is_not_what_torchpipe_measured(load_text):
+    table = "|  | net |\n|--|--|\n| num_clients | 10 |\n| total_number | 1000 |\n| throughput::qps | 1000 |\n"
+    text = f"# Results\n\n## Machine\n\nCPU: Xeon 8163, batch size 8\n\n{table}"
+    (record,) = load_text(text, "r.md").records
+    assert (record.subject["device_name"], record.subject["batch"]) == (None, None)
+    (record,) = load_text(text, "r.md", device="T4", batch=4).records
+    assert (record.subject["device_name"], record.subject["batch"]) == ("T4", 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "model"),
+    [
+        ("python3 -m pip install timm", None),
+        ("onnxruntime_perf_test -m times -r 100 x", None),
+        ("a cross-model comparison", None),
+        ("benchmark_app -m ./resnet50.xml -d CPU", "resnet50"),
+        ("python infer.py --model resnet50_bs8.om", "resnet50"),
+        ("perf_analyzer -u host:8001 -m resnet50 -b 8", "resnet50"),
+        ("call `--model resnet50`", "resnet50"),
+    ],
+)
+def test_a_model_is_what_a_command_opens(load_text, line, model):
+    text = f"# Performance\n\n{line}\n\n## Throughput\n\n| batch | T4 |\n|--|--|\n| 1 | 100 |\n| 4 | 200 |\n"
+    assert {r.subject["model"] for r in load_text(text, "m.md").records} == {model}
+
+
+def test_words_far_above_are_not_around_a_table(load_text):
+    """A document may be long and have no headings."""
+    table = "| batch | throughput (fps) |\n|--|--|\n| 1 | 100 |\n| 4 | 200 |\n"
+    for lines, device in ((150, "T4"), (250, None)):
+        words = "\n\n".join(f"paragraph {i}" for i in range(lines))
+        text = f"```\nx\n```\n\nOn a T4 in fp16:\n\n{words}\n\n{table}\n```\nx\n```\n"
+        assert {r.subject["device_name"] for r in load_text(text, "long.md").records} == {device}

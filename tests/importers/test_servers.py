@@ -180,3 +180,24 @@ def test_onnxruntime_perf_test_of_2019(load):
     (record,) = load("onnxruntime_perf_test_2019.txt").records
     assert record.value("latency.min") == pytest.approx(55.9777e-3)
     assert record.value("throughput") == pytest.approx(1000 / 58.8102)
+
+
+def test_onnxruntime_in_a_unit_that_is_none(load_text, fixture_file):
+    text = "Total inference requests: 10\nAverage inference time cost: 5 %\n"
+    with pytest.raises(BadInput, match=r"log\.txt:2: a time is given in %"):
+        load_text(text)
+
+
+@pytest.mark.parametrize("shown", ["195,31", "5,12", "1,95,000"])
+def test_a_decimal_comma_is_not_taken_for_thousands(load_text, shown):
+    text = f"[Step 11/11]\n[ INFO ] Count: 100 iterations\n[ INFO ] Throughput: {shown} FPS\n"
+    with pytest.raises(BadInput, match=r"log\.txt:3: Throughput is .* not a number"):
+        load_text(text)
+    (record,) = load_text(text.replace(shown, "1,195.31")).records
+    assert record.value("throughput") == 1195.31
+
+
+def test_benchmark_app_of_a_model_too_fast_for_its_clock(load_text):
+    text = "[Step 11/11]\n[ INFO ] Count: 9 iterations\n[ INFO ]    Min: 0.00 ms\n[ INFO ] Throughput: 9 FPS\n"
+    (record,) = load_text(text).records
+    assert record.value("latency.min") == 0

@@ -71,3 +71,7 @@ def test_malformed_exports(load_text, fixture_file, name, old, new, error):
     assert old in text
     with pytest.raises(BadInput, match=error):
         load_text(text.replace(old, new, 1), name)
+
+
+def test_no_warmup_at_all(load):
+    assert load("times_8_2.json", warmup_ms=0).records[0].conditions["queries"] == 100

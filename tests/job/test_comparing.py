@@ -8,7 +8,7 @@ import pytest
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure, Record
-from assay.job.comparing import cases_of, load_runs, names_of, paired_accuracies
+from assay.job.comparing import cases_of, joint_report, load_runs, names_of, paired_accuracies
 from assay.judge.compare_runs import Asked, compare
 from assay.measure.predictions import save_predictions
 
@@ -121,3 +121,12 @@ def test_no_run_and_the_same_run_twice_are_errors(tmp_path: Path) -> None:
     path = run(tmp_path / "a")
     with pytest.raises(BadInput, match="named twice"):
         load_runs([path, path])
+
+
+def test_runs_of_one_name_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    places = [tmp_path / machine / "runs" / "net" for machine in ("one", "two")]
+    runs = load_runs([run(place) for place in places])
+    assert names_of(runs) == ["one/runs/net", "two/runs/net"]
+    assert names_of(runs[:1]) == ["net"]
+    report = joint_report(runs, None)
+    assert {r.subject["run"] for r in report.records} == {"one/runs/net", "two/runs/net"}

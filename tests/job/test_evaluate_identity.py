@@ -49,3 +49,13 @@ def test_any_change_of_one_item_changes_it(changed: Item) -> None:
 def test_what_has_no_bytes_of_its_own_has_no_digest() -> None:
     assert of([Item("s0", object(), 0)]) is None
     assert of([Item("s0", {"x": np.array([b"a", b"b"], object)}, 0)]) is not None
+
+
+def test_arrays_of_any_dtype_and_layout_have_a_digest() -> None:
+    import ml_dtypes
+
+    assert of([Item("s0", np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16), 0)]) is not None
+    assert of([Item("s0", np.array(None, object), 0)]) is not None
+    assert of([Item("s0", np.array([[b"a"], [b"b"]], object), 0)]) is not None
+    grid = np.arange(6).reshape(2, 3)
+    assert of([Item("s0", grid.T, 0)]) == of([Item("s0", grid.T.copy(), 0)]) != of([Item("s0", grid.reshape(3, 2), 0)])

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from assay.cli.main import run_cli
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, StorageFailed
 from assay.data.dumps import write_dumps
 from assay.job.evaluate.dumps import Dumps, evaluate_dumps
 from assay.job.evaluate.one import Evaluation, evaluate_one
@@ -97,6 +97,19 @@ def test_dumps_of_an_evaluation_score_the_same(linear: str, rows: Path, tmp_path
     (tmp_path / "labels.txt").write_text("".join(f"row{i:06d} {t}\n" for i, t in enumerate(targets)))
     again = evaluate_dumps(Dumps(str(tmp_path / "dumps"), tmp_path / "labels.txt"))
     assert again.figures == record.figures
+
+
+def test_dumps_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    """As pictures in the folders of their classes often have them."""
+    from assay.job.evaluate.through import _dumping
+
+    dump = _dumping(lambda ids, outputs, targets: [], tmp_path / "dumps")
+    dump(["a/1.png", "a/2.png"], {"y": np.zeros((2, 3), np.float32)}, [0, 0])
+    dump(["a/1.png"], {"y": np.zeros((1, 3), np.float32)}, [0])  # once more, after its batch failed
+    before = (tmp_path / "dumps" / "1_0.bin").read_bytes()
+    with pytest.raises(BadInput, match=r"a/1.png and b/1.png would both be dumped as 1"):
+        dump(["b/1.png"], {"y": np.ones((1, 3), np.float32)}, [1])
+    assert (tmp_path / "dumps" / "1_0.bin").read_bytes() == before
 
 
 @pytest.fixture
@@ -232,6 +245,36 @@ def test_predict_refuses(linear: str, tmp_path: Path) -> None:
         predict_one(Prediction(linear, two, out=tmp_path / "a.png"), source(tmp_path), Silent())
 
 
+@pytest.mark.parametrize("out", [".", "p.png", "../here"])
+def test_a_picture_does_not_replace_its_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(folder / "p.png")
+    before = (folder / "p.png").read_bytes()
+    with pytest.raises(BadInput, match="is an input, which its picture would replace"):
+        predict_one(Prediction("none.onnx", (Path("p.png"),), out=Path(out)), source(tmp_path), Silent())
+    assert (folder / "p.png").read_bytes() == before
+
+
+def test_two_inputs_of_one_name_do_not_share_a_picture(tmp_path: Path) -> None:
+    inputs = tuple(tmp_path / name for name in ("a/cat.jpg", "b/cat.jpg"))
+    for path in inputs:
+        path.parent.mkdir()
+        Image.new("RGB", (4, 4)).save(path)
+    with pytest.raises(BadInput, match=r"a/cat.jpg and .*b/cat.jpg would both become"):
+        predict_one(Prediction("none.onnx", inputs, out=tmp_path / "out"), source(tmp_path), Silent())
+
+
+def test_scores_that_are_no_numbers_have_no_ranks(linear: str, tmp_path: Path) -> None:
+    for odd in (np.inf, np.nan):
+        x = np.zeros(6, np.float32)
+        x[0] = odd
+        np.save(tmp_path / "x.npy", x)
+        with pytest.raises(BadInput, match="NaN or infinite"):
+            predict_one(Prediction(linear, (tmp_path / "x.npy",)), source(tmp_path), Silent())
+
+
 # --- prepare -----------------------------------------------------------------
 
 
@@ -255,6 +298,17 @@ def test_a_prepared_set_gives_what_the_data_gave(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="exists and is not empty"):
         prepare_set(Preparation("digits", out), source(tmp_path), Silent())
     assert not list(tmp_path.glob(".set*"))
+
+
+def test_the_folder_one_is_in_is_not_put_in_place_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    for out in (Path(), Path("../empty")):
+        with pytest.raises(BadInput, match="is the folder you are in"):
+            prepare_set(Preparation("digits", out, limit=3), source(tmp_path), Silent())
+    assert Path.cwd().is_dir()
+    assert prepare_set(Preparation("digits", Path("prepared"), limit=3), source(tmp_path), Silent()).written == 3
 
 
 def test_pictures_are_indexed_by_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,6 +391,9 @@ def test_dumps_that_cannot_be_right(dumped: Path) -> None:
     with pytest.raises(BadInput, match=r"val_9_0\.txt holds 3 scores, others 4"):
         evaluate_dumps(Dumps(str(dumped / "dumps"), labels))
     assert run_cli(["evaluate", "--from-dumps", str(dumped / "dumps")]) == 2
+    (dumped / "dumps" / "val_9_0.txt").write_text("1 2 3 4")
+    with pytest.raises(StorageFailed, match="cannot write"):
+        evaluate_dumps(Dumps(str(dumped / "dumps"), labels, result=dumped / "dumps"))
     assert run_cli(["evaluate"]) == 2
 
 

@@ -221,3 +221,39 @@ def test_listing_imports_none_of_the_heavy_libraries(tmp_path):
         [sys.executable, "-c", code, "runs", str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_names_that_are_no_utf8_and_numbers_beyond_64_bits_are_listed(root: Path) -> None:
+    """``assay run --data $'\\xff'`` leaves half a surrogate pair in run.json: it must not hide every run there is."""
+    odd = write_run(root / "a\udcff", "odd", "2026-06-01")
+    about = json.loads((odd / "run.json").read_text())
+    about["command"] = "assay run m.onnx --data \udcff"
+    about["best"]["batch"] = 2**70
+    (odd / "run.json").write_text(json.dumps(about))
+    for _ in range(2):
+        with History(root) as history:
+            first = history.runs()[0]
+            assert first.model == "odd" and first.batch == 2**70
+            assert first.command == "assay run m.onnx --data \\udcff"
+            assert len(history.runs()) == 4
+            assert history.find(str(odd)) == odd.resolve()
+
+
+def test_settings_of_one_engine_are_told_apart(root: Path) -> None:
+    """A tuned run has many rows of one engine, precision and batch size."""
+    records = []
+    for threads in (1, 2):
+        subject = {
+            "model": "m",
+            "candidate": f"c{threads}",
+            "engine": "openvino",
+            "precision": "fp32",
+            "threads": threads,
+        }
+        figures = {"throughput": Figure(100.0 * threads, "samples/s")}
+        records.append(Record("measure", subject, figures=figures, conditions={"batch": 8, "scenario": "offline"}))
+    folder = root / "tuned"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("".join(json.dumps(r.to_json()) + "\n" for r in records))
+    found = {d.group for d in differences(load_folder(folder), load_folder(root / "a"))}
+    assert {"openvino fp32 batch 8 1 threads", "openvino fp32 batch 8 2 threads"} <= found

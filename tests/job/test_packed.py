@@ -13,11 +13,14 @@ from assay.bundle.manifest import manifest_digest
 from assay.bundle.pack import pack
 from assay.cli.main import run_cli
 from assay.core.artifact import file_artifact
-from assay.core.engine import Candidate, OpenOptions
+from assay.core.engine import BuildOptions, Candidate, OpenOptions
 from assay.core.errors import AssayError, BadInput, UntrustedCode
 from assay.engines.onnxruntime import OnnxRuntimeEngine
+from assay.engines.openvino import OpenVinoEngine
 from assay.graph.signature import read_signature
+from assay.job.compare_two import Pair, compare_two
 from assay.job.packed import bundle_folder, whole_bundle
+from assay.job.progress import Silent
 from assay.job.single import Wanted, prepare
 from assay.sources import SourceOptions
 
@@ -106,3 +109,50 @@ def test_serve_refuses_another_bundle_than_the_pinned_one(run: Path, capsys: pyt
     assert "is not the bundle that was pinned" in capsys.readouterr().err
     assert run_cli(["serve", str(next(run.rglob("*.onnx"))), *pinned]) == 2
     assert "--digest pins a bundle" in capsys.readouterr().err
+
+
+def test_a_run_that_chose_nothing_has_no_bundle_to_open(run: Path, tmp_path: Path) -> None:
+    from assay.bundle.manifest import write_manifest
+
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    write_manifest(folder, {"schema": "assay.run/1"})
+    with pytest.raises(BadInput, match="has no bundle: no configuration was chosen"):
+        prepare(Wanted(str(folder)), SourceOptions(out_dir=tmp_path / "out"))
+
+
+def test_speeds_kept_of_a_bundle_are_not_those_of_the_next_one(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from assay.job.bench.many import _key
+    from assay.job.bench.one import Bench
+
+    (tmp_path / "w.pt").write_bytes(b"one")
+    shutil.copytree(run, tmp_path / "run")
+    source, asked = SourceOptions(out_dir=tmp_path, weights=str(tmp_path / "w.pt")), Bench(str(tmp_path / "run"))
+    keys = [_key(asked, source), _key(asked, source)]
+    manifest = tmp_path / "run" / "bundle" / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text(manifest.read_text() + "\n")
+    keys.append(_key(asked, source))
+    (tmp_path / "w.pt").write_bytes(b"others")
+    keys.append(_key(asked, source))
+    assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_verify_judges_a_bundle_by_the_precision_it_was_proved_in(model: Path, tmp_path: Path) -> None:
+    engine = OpenVinoEngine()
+    if why := engine.unavailable("cpu", "bf16"):
+        pytest.skip(why)
+    built = engine.build(file_artifact(model, "onnx"), BuildOptions(precision="bf16"), tmp_path / "built")
+    candidate = Candidate(built, "openvino", engine.version(), OpenOptions(precision="bf16"), "a processor")
+    feed = {"x": np.full((1, 1, 8, 8), 0.5, np.float32)}
+    with engine.open(built, candidate.options) as session:
+        goldens = ((feed, session.run(feed)),)
+    tolerance = {"max_relative_rms": 1e-1, "source": "test"}
+    pack(BundleContents("means", candidate, read_signature(model), goldens, tolerance), tmp_path / "bundle")
+    pair = Pair(str(model), str(tmp_path / "bundle"), None, "fp32", "cpu", None, (2,), 4)
+    found = compare_two(pair, SourceOptions(out_dir=tmp_path / "work"), Silent())
+    assert found.verdict.passed
+    assert "bf16" in found.text

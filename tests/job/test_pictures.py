@@ -103,3 +103,13 @@ def test_an_address_is_no_picture(tmp_path):
     (tmp_path / FILE).parent.mkdir()
     (tmp_path / FILE).write_text(json.dumps({"pictures": {"a": "https://example.org/a.png"}, "labels": []}))
     assert load_pictures(tmp_path)[0] == {}
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 1.7e308])
+def test_values_that_cannot_be_spread_are_drawn_all_the_same(odd):
+    content = np.arange(64, dtype=np.float64).reshape(8, 8)
+    content[0, 0] = odd
+    shown = np.asarray(opened(picture(content)))
+    assert shown.max() == 255 and shown.min() == 0
+    assert opened(picture(np.full((8, 8), odd))) is not None
+    assert opened(picture(np.array([[-1.7e308, 1.7e308] * 4] * 8))) is not None

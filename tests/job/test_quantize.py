@@ -53,13 +53,15 @@ def test_fp16_needs_no_data(model, tmp_path, capsys) -> None:
         (("--precision", "fp16", "--max-drop", "lots"), "not a drop"),
         (("--precision", "fp16", "--max-drop", "1%"), "needs an accuracy"),
         (("--data", "digits", "--calibration", "digits:test"), "share"),
+        (("--data", "digits", "--preprocess", "none.py:fn"), "there is no file none.py"),
         (("--data", "digits", "--control", "digits:calibration", "--max-drop", "0.1%"), "share|cannot show"),
     ],
 )
 def test_what_cannot_be_is_refused(model, tmp_path, capsys, arguments, said) -> None:
     import re
 
-    pre = ("--preprocess", f"{model.parent}/pre.py:unit") if "digits" in " ".join(arguments) else ()
+    words = " ".join(arguments)
+    pre = ("--preprocess", f"{model.parent}/pre.py:unit") if "digits" in words and "none.py" not in words else ()
     code, found = quantize(capsys, str(model), "-o", str(tmp_path / "q"), *arguments, *pre)
     assert code == 2
     assert re.search(said, found["error"]["message"]), found["error"]
@@ -95,3 +97,44 @@ def test_one_data_set_is_divided_in_three(model, tmp_path) -> None:
     assert first.to_json() == splits[1].to_json() != splits[2].to_json()
     with pytest.raises(BadInput, match="share"):
         split_sets(Sets(f"npz:{path}", calibration=f"npz:{path}"), found, signature, Objects())
+
+
+def test_a_data_set_need_not_fit_into_memory(model, tmp_path, monkeypatch) -> None:
+    from assay.graph.signature import read_signature
+    from assay.job.quantize import parts
+    from assay.job.user_code import user_transform
+    from assay.sources import SourceOptions, resolve_model
+
+    found = resolve_model(str(model), SourceOptions(out_dir=tmp_path))
+    unit, made = user_transform(f"{model.parent}/pre.py:unit"), []
+
+    def counted(image):
+        made.append(1)
+        return unit(image)
+
+    whole = split_sets(Sets("digits"), found, read_signature(model), Objects(preprocess=counted))
+    monkeypatch.setattr(parts, "HELD_BYTES", 200 * 256)  # of 256 bytes each
+    made.clear()
+    read = split_sets(Sets("digits"), found, read_signature(model), Objects(preprocess=counted))
+    assert len(made) < 200 < len(read.control), "only the calibration was made"
+    for name in ("calibration", "control", "evaluation"):
+        assert isinstance(getattr(whole, name), tuple)
+        assert isinstance(getattr(read, name), tuple) is (name == "calibration")
+        assert [s.id for s in getattr(read, name)] == [s.id for s in getattr(whole, name)]
+    assert read.to_json() == whole.to_json()
+    assert [s.id for s in read.control[3:9:2]] == [s.id for s in whole.control[3:9:2]]
+    assert read.control[-1].id == whole.control[-1].id
+
+
+def test_of_more_samples_than_are_needed_the_seed_draws(model, tmp_path) -> None:
+    """The first of a folder are of one class."""
+    from assay.graph.signature import read_signature
+    from assay.sources import SourceOptions, resolve_model
+
+    found = resolve_model(str(model), SourceOptions(out_dir=tmp_path))
+    path = tmp_path / "sorted.npz"
+    np.savez(path, x=np.zeros((90, 1, 8, 8), np.float32), target=np.repeat(np.arange(9), 10))
+    sets = Sets(None, calibration=f"npz:{path}", calibration_count=30, seed=2)
+    split = split_sets(sets, found, read_signature(model), Objects())
+    assert len(split.calibration) == 30 and len({s.target for s in split.calibration}) > 5
+    assert split.sources["calibration"].endswith("30 drawn by seed 2")

@@ -92,3 +92,14 @@ def test_diagnoses_written_beside_the_run(tmp_path):
     for number, text in enumerate(("", "[]", "{}", '{"records": [{}]}', '{"records": 3}')):
         (tmp_path / f"diagnose-{number}.json").write_text(text)
     assert [r.id for r in diagnoses_beside(tmp_path)] == [record.id, record.id]
+
+
+@pytest.mark.parametrize("odd", [5, "text", True, {"a": 1}, [3, None, [], {"tensor": [1]}]])
+def test_a_diagnosis_of_other_kinds_gives_what_can_be_read(tmp_path, odd):
+    """``diagnose.json`` may be anybody's."""
+    names = ("guilty", "pieces", "notes", "guilty_stage", "stages")
+    for name in names:
+        details = {"stages": [{"name": "a", "added": 10**400}], **{name: odd}}
+        record = Record("diagnose", {"engine": "e"}, details=details)
+        for divergence in evidence_of(tmp_path, [record]).divergences:
+            assert all(row.added is None for row in divergence.stages)

@@ -113,7 +113,7 @@ def test_the_division_follows_the_seed_and_shares_nothing(model, tmp_path) -> No
     from assay.core.tensors import Signature
     from assay.data import from_iterable, samples
     from assay.graph.signature import read_signature
-    from assay.job.quantize.held_out import Subset
+    from assay.job.quantize.parts import Subset
 
     signature: Signature = read_signature(model)
     reader = from_iterable(rows(20), "rows", signature.inputs)
@@ -286,3 +286,55 @@ def test_without_a_compiler_the_baseline_says_what_is_missing(two_engines, tmp_p
     assert (skipped.status, skipped.reason) == ("skipped", why)
     assert all("speedup.torch_compile" not in r.figures for r in found.records)
     assert any("speedup.eager" in r.figures for r in of_kind(found, "measure", engine="onnxruntime"))
+
+
+def test_a_bundle_of_an_earlier_run_does_not_outlive_a_run_that_chose_nothing(model, tmp_path) -> None:
+    from assay.judge.policy import Policy
+
+    given: dict[str, Any] = {"data": "digits", "engines": ("onnxruntime", "openvino"), "precisions": ("fp32",)}
+    given["batches"] = (1,)
+    first = run(request(model, tmp_path / "r", **given), digits(model))
+    assert first.bundle is not None and first.bundle.is_dir()
+    strict = tmp_path / "strict.toml"
+    strict.write_text('[latency]\np50 = "1ns"\n')
+    again = run(request(model, tmp_path / "r", **given, policy=Policy.load(strict)), digits(model))
+    assert again.best is None and again.bundle is None
+    assert not first.bundle.exists()
+    assert any("was removed: an earlier run packed it" in text for text in again.warnings)
+
+
+def test_what_is_missing_is_told_by_its_own_name() -> None:
+    """``torch`` is not told by a line about ``torch_compile``, nor fp16 by a reason in which it occurs."""
+    from types import SimpleNamespace
+
+    from assay.job.stages.build import _note_missing
+
+    ctx: Any = SimpleNamespace(
+        request=SimpleNamespace(engines=("torch", "torch_compile"), precisions=("int8", "fp16"), device="cpu"),
+        missing=["torch_compile int8: it has no kernels for fp16 here"],
+    )
+    exported: Any = SimpleNamespace(not_lowered={})
+    _note_missing(ctx, exported, [])
+    assert [text.partition(":")[0] for text in ctx.missing[1:]] == ["torch", "no engine here runs fp16"]
+
+
+def test_an_export_is_made_again_when_the_users_own_files_change(tmp_path) -> None:
+    from assay.export.options import ExportOptions
+    from assay.job.stages.export import _code
+
+    for name in ("ops.py", "passes.py"):
+        (tmp_path / name).write_text("a = 1\n")
+    options = ExportOptions(custom_ops=tmp_path / "ops.py", passes=("onnxslim", f"{tmp_path}/passes.py:mine"))
+    seen = [_code(options)]
+    for name in ("ops.py", "passes.py"):
+        (tmp_path / name).write_text("a = 2\n")
+        seen.append(_code(options))
+    assert len({tuple(s) for s in seen}) == 3
+    assert _code(ExportOptions()) == []
+
+
+def test_data_that_can_be_gone_through_once_are_kept(model, tmp_path) -> None:
+    asked = request(model, tmp_path / "r", precisions=("fp32",), batches=(1,))
+    found = run(asked, Objects(data=(row for row in rows(40))))
+    (evaluated, *_) = of_kind(found, "evaluate")
+    assert evaluated.status == "ok" and evaluated.conditions["samples"] == 40

@@ -214,3 +214,8 @@ def test_a_pytorch_module_is_searched_with_its_threads(tmp_path, capsys):
     assert len({r["subject"]["threads"] for r in trials}) > 1
     assert any("--no-compile" in text for text in found["warnings"])
     assert code == (0 if found["verdict"]["passed"] else 1)
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_opened(tmp_path) -> None:
+    with pytest.raises(BadInput, match="no cpu:2"):
+        tune(TuneRequest(RunRequest("none.onnx", tmp_path / "r", device="cpu:2")))

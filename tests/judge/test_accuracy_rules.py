@@ -1,5 +1,6 @@
 """Accuracy rules: read from TOML, judged on imported figures, with the interval of independent proportions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,15 @@ def test_rules_that_are_not_right(text, said):
     with pytest.raises(BadInput) as caught:
         Policy.parse(text, "policy.toml")
     assert said in caught.value.message and "policy.toml" in caught.value.message
+
+
+def test_a_metric_that_is_no_fraction_keeps_its_unit():
+    def psnr(device, value, **conditions):
+        record = scored(device, None, value, model="srcnn", n=None, figure="psnr", **conditions)
+        return replace(record, figures={"psnr": Figure(value, "dB")})
+
+    rules = Policy.parse('[[accuracy_drop]]\nmax_drop = 0.5\nfigure = "psnr"', "p.toml").accuracy_drop
+    (reason,) = judge_accuracies([psnr("310", 30.1), psnr(None, 30.5, published=True)], rules).reasons
+    assert reason.state == "passed"
+    assert "drop 0.4 dB, limit 0.5 dB: 30.1 dB against 30.5 dB" in reason.text
+    assert reason.limit == "every device: psnr within 0.5 of published"

@@ -137,3 +137,15 @@ def test_a_measurement_that_failed_loses_with_its_reason(fast):
     choice = pick(fast, records=[fast.verify(), fast.evaluate(), broken, fast.measure(1)])
     assert choice.batch == 1
     assert any("out of memory" in text for text in choice.reasons)
+
+
+def test_by_memory_nothing_is_said_of_speed(evidence):
+    def records(side, size):
+        spread = {"memory.peak": Figure(size, "B", size - 10e6, size + 10e6)}
+        return [side.verify(), side.evaluate(), side.measure(8, scenario="latency", figures=spread)]
+
+    simple, small = evidence("torch"), evidence("openvino", "bf16")
+    limits = policy('[objective]\nminimize = "memory.peak"\nbatch = 8')
+    choice = choose([*records(simple, 505e6), *records(small, 500e6)], limits, [simple.candidate, small.candidate])
+    assert choice.candidate == simple.candidate.digest
+    assert choice.rows[0].reason.startswith("tied with the best (openvino bf16, batch 8")

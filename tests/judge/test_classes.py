@@ -163,3 +163,10 @@ def test_what_healthy_ranges_cut_off_is_due_and_a_narrow_quantiser_is_named():
     bad = judged_parts(1e-3, 0.1, narrow=("conv1 holds 1/8 of what these samples reach and cuts off 60.0%",))
     assert not bad.accepted
     assert "conv1 holds 1/8" in bad.reason.text
+
+
+def test_an_output_whose_engine_was_not_looked_at_is_held_to_the_bound():
+    apart = Quantised({}, {"y": PartCost(1e-3, 2e-3)}, {}, {})
+    result = Result({4: compare({"y": ROWS}, {"y": ROWS + 1e-3 * NOISE})})
+    judged = classify(result, tolerance("int8", 3), Split("int8", {4: {}}, {}, quantised=apart))
+    assert judged.name == WITHIN_COST and [s.part for s in judged.shares] == ["whole"]

@@ -1,5 +1,7 @@
 """Speeds side by side: what may stand on one line, what is ranked, and what is refused by name."""
 
+from dataclasses import replace
+
 import pytest
 
 from assay.core.errors import BadInput, UnknownName
@@ -215,3 +217,15 @@ def test_another_processor_is_the_device_but_other_cores_are_not():
 
 def test_a_tuple_read_back_as_a_list_is_no_difference():
     assert differences(own(), own(environment={"cpu_flags": ("avx2",)})) == {}
+
+
+def test_of_times_a_table_that_claims_less_is_noted():
+    def timed(batch, seconds, evidence):
+        case = imported("T4", batch, 1.0, evidence=evidence)
+        figure = Figure(seconds, "s")
+        return replace(case, figure=figure, record=replace(case.record, figures={"latency.p50": figure}))
+
+    cases = [timed(1, 0.010, "log"), timed(2, 0.020, "log"), timed(4, 0.005, "table"), timed(8, 0.05, "table")]
+    (best,) = [line for line in compare(cases, Asked(figure="latency.p50")).lines if line.best]
+    assert best.cells[0].case.value == 0.010
+    assert [note for note in best.cells[0].notes if "says" in note] == ["the table says 0.005 (batch 4)"]

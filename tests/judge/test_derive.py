@@ -61,7 +61,7 @@ def test_load_and_versions_may_differ(pair):
         ({"figures": {}}, "it was not measured"),
         ({"figures": {"throughput": withheld("samples/s", "too few calls")}}, "too few calls"),
         ({"figures": {"throughput": Figure(0.0, "samples/s")}}, "it is 0"),
-        ({"status": "failed", "reason": "crashed", "figures": {}}, "failed, crashed"),
+        ({"status": "failed", "reason": "crashed", "figures": {}}, "failed: crashed"),
         ({"figures": {"throughput": Figure(3.0, "frames/s")}}, "frames/s"),
     ],
 )

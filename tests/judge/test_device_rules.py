@@ -91,6 +91,17 @@ def test_by_interval_a_figure_without_one_is_not_shown(cases):
     assert judge_devices(cases, [rule]).state == "not_shown"
 
 
+def test_devices_whose_names_have_blanks_and_whose_engines_differ():
+    pair = [imported("NVIDIA L4", 1, 100.0, engine="tensorrt"), imported("Ascend 310P", 1, 300.0)]
+    verdict = judge_devices(pair, [SpeedRatio("r", "Ascend 310P", "NVIDIA L4", 1.2, 1)])
+    assert verdict.passed and "3×" in verdict.reasons[0].text
+
+
+def test_every_batch_size_of_a_rule_that_lets_them_differ_shows_nothing(cases):
+    verdict = judge_devices(cases, [SpeedRatio("r", "310P", "310", 1.2, "every", allow=("batch",))])
+    assert verdict.state == "not_shown" and "no batch size stands for itself" in verdict.reasons[0].text
+
+
 def test_at_a_batch_size_of_its_own(cases):
     assert judge_devices(cases, [SpeedRatio("r", "310P", "310", 1.2, 8)]).passed
     assert judge_devices(cases, [SpeedRatio("r", "310P", "310", 1.2, 1)]).state == "failed"
@@ -120,6 +131,7 @@ def test_a_rule_names_itself():
     [
         (RULE.replace("over", "ovr"), "ovr"),
         (RULE.replace('device = "310P"\n', ""), "needs device"),
+        (RULE.replace('"310P"', '"310"'), "another device"),
         (RULE.replace('"310P"', "310"), "device must be"),
         (RULE.replace("at_least = 1.2\n", ""), "needs at_least"),
         (RULE.replace("1.2", '"fast"'), "at_least"),

@@ -320,3 +320,16 @@ def test_a_reference_alone_passes_only_where_the_policy_accepts_it(one):
     assert strict.state == "not_shown"
     compared = gate(one, [one.verify()], "[numeric]\naccept_reference = true")
     assert UNCOMPARED not in reason(compared, "numeric").text
+
+
+def test_a_relative_drop_is_over_top1_where_the_named_figure_is_missing(evidence):
+    side = evidence()
+    figures = {
+        "accuracy.top5": Figure(0.99, "fraction"),
+        "accuracy.top1": Figure(0.50, "fraction"),
+        "accuracy.drop": Figure(0.01, "fraction", 0.005, 0.015, 0.95, 360),
+    }
+    scored = side.evaluate(figures=figures, details={"counts": {"failed": 0}, "primary": "metric"})
+    limits = Policy.parse('[accuracy]\nmax_drop = "1.5%"\nkind = "relative"', "p.toml")
+    (reason,) = [r for r in judge(side.candidate.digest, [side.verify(), scored], limits).reasons if "drop" in r.limit]
+    assert reason.state == "failed" and "1.96 %" in reason.text

@@ -86,7 +86,7 @@ WRONG = {
     "[throughput]\nmin = -3": ("samples per second", None),
     "[throughput]\nbatch = 'worst'": ('or "best"', None),
     "[memory]\nmax = 1000": ("with its unit", None),
-    "[memory]\nmax = '1 GB of it'": ("not a number with a unit", "1GiB"),
+    "[memory]\nmax = '1 GB of it'": ("a number with a unit", "1GiB"),
     "[numeric]\ntolerance = 'loose'": ("must be one of auto", None),
     "[numeric]\ntolerance = 'auto'\natol = 1e-3": ("left out where atol is given", None),
     "[numeric]\nmax_relative_rms = nan": ("a number, zero or more", None),
@@ -119,3 +119,9 @@ def test_files_that_cannot_be_read(tmp_path):
         Policy.load(tmp_path / "latin.toml")
     with pytest.raises(BadInput, match="cannot read the policy"):
         Policy.load(tmp_path)
+
+
+def test_a_number_that_no_float_can_hold_is_refused():
+    for text in ("[accuracy]\nmax_drop = 1" + 400 * "0", "[throughput]\nmin = 1" + 400 * "0"):
+        with pytest.raises(BadInput, match=r"p\.toml"):
+            parse(text)

@@ -82,3 +82,19 @@ def test_a_busy_machine_is_named_beside_the_figure():
     slow = replace(slow, record=replace(slow.record, warnings=("noisy neighbours: 1.3 of 2 cores",), label="drifting"))
     (reason,) = judged(case("base", 100.0), slow).reasons
     assert reason.state == "failed" and "drifting, noisy neighbours" in reason.text
+
+
+def test_a_base_without_a_figure_is_listed_with_the_reason():
+    nothing = replace(case("base", 50.0, engine="torch"), figure=withheld("samples/s", "numerics not checked"))
+    verdict = judged(case("base", 100.0), nothing, case("new", 100.0), case("new", 50.0, engine="torch"))
+    assert verdict.passed and len(verdict.reasons) == 1
+    assert any("torch, batch 8: the base has no figure: numerics not checked" in t for t in verdict.not_checked)
+
+
+def test_where_batch_sizes_may_differ_the_best_ones_are_held_together():
+    def state(rate):
+        cases = [case("base", 100.0), case("base", 90.0, batch=4), case("new", rate), case("new", rate, batch=16)]
+        found = compare(cases, Asked(columns=("run",), allow=frozenset({"batch"})))
+        return judge_regression(found, ()).state
+
+    assert (state(100.0), state(50.0)) == ("passed", "failed")

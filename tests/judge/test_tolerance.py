@@ -291,3 +291,11 @@ def test_any_weight_matrix_scaled_by_one_percent_fails_in_fp32(nets, name):
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), weight))
         found = result_of(reference, _onnxruntime(model.SerializeToString())(x), 8)
         assert judge_numeric(found, limit).state == "failed", weight
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-1"])
+def test_a_limit_that_everything_or_nothing_meets_is_refused(text):
+    with pytest.raises(BadInput, match="zero or more"):
+        asked_for(text, None, ("y",))
+    with pytest.raises(BadInput, match="zero or more"):
+        asked_for(None, f"1e-3 y:{text}", ("y",))

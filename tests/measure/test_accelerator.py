@@ -80,6 +80,22 @@ def test_cudas_numbers_are_not_nvmls(monkeypatch):
     assert asked == [2, 1]
 
 
+@pytest.mark.parametrize(("seen", "others"), [((2**22 + 1,), 0), ((2**22 + 1, 2**22 + 2), 1), ((1,), 1), ((), 0)])
+def test_numbers_of_processes_from_outside_a_container(monkeypatch, seen, others):
+    """The largest number Linux gives a process is 2**22; process 1 is one that everybody sees."""
+    users = [types.SimpleNamespace(pid=pid) for pid in seen]
+    monkeypatch.setitem(sys.modules, "pynvml", stand_in(nvmlDeviceGetComputeRunningProcesses=lambda handle: users))
+    assert gauge_of("cuda:0")().others == others
+
+
+def test_a_device_shown_by_its_uuid_is_asked_for_by_it(monkeypatch):
+    asked = []
+    monkeypatch.setitem(sys.modules, "pynvml", stand_in(nvmlDeviceGetHandleByUUID=asked.append))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa-bb,GPU-cc-dd")
+    assert callable(gauge_of("cuda:1"))
+    assert asked == ["GPU-cc-dd"]
+
+
 def test_why_nothing_is_read(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -173,3 +189,13 @@ def test_a_device_that_cannot_be_read_any_more_is_said():
     with Watch("npu:0", gone) as watch:
         pass
     assert "no such device" in watch.usage.reason
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_a_binding_raises_is_the_reason():
+    def odd():
+        raise AttributeError("this binding has no such call")
+
+    with Watch("cuda:0", odd) as watch:
+        pass
+    assert "no such call" in watch.usage.reason

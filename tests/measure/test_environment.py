@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.job.keys import identity
 from assay.measure import environment as module
 from assay.measure.environment import (
     cgroup_memory,
@@ -102,6 +103,35 @@ def test_device_names(tmp_path, monkeypatch):
     assert device_name("cuda:7") == "cuda:7"
 
 
+def test_a_device_has_the_name_of_the_one_that_is_shown(tmp_path, monkeypatch):
+    cards = {"0000:01:00.0": ("NVIDIA H100", "GPU-aa-11"), "0000:02:00.0": ("NVIDIA L4", "GPU-bb-22")}
+    for place, (model, uuid) in cards.items():
+        text = f"Model: \t\t {model}\nGPU UUID: \t {uuid}\n"
+        write(tmp_path, {f"proc/driver/nvidia/gpus/{place}/information": text})
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    for shown, name in (("1", "NVIDIA L4"), ("1,0", "NVIDIA L4"), ("GPU-bb", "NVIDIA L4"), ("GPU-cc", "cuda:0")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+        assert device_name("cuda:0") == name
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n", "535.104.05"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.14  Release Build\n", "550.54.14"),
+        ("GCC version: 12\n", None),
+    ],
+)
+def test_the_driver_of_a_gpu_is_told(said, version, tmp_path, monkeypatch):
+    """After its upgrade a replay names it, and what was measured with another is measured again."""
+    write(tmp_path, {"proc/driver/nvidia/version": said})
+    before = identity(environment())
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    assert environment()["gpu_driver"] == version
+    assert identity({**environment(), "gpu_driver": "1"}) != identity({**environment(), "gpu_driver": "2"})
+    assert "gpu_driver" not in before or before["gpu_driver"]
+
+
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
 def test_more_threads_than_cores_is_advised_against(monkeypatch, name):
     monkeypatch.setattr(module, "cgroup_quota", lambda: 2.0)
@@ -109,3 +139,11 @@ def test_more_threads_than_cores_is_advised_against(monkeypatch, name):
     assert any(f"{name}=64" in text for text in thread_warnings(1))
     monkeypatch.setenv(name, "1")
     assert not any(name in text for text in thread_warnings(1))
+
+
+def test_less_than_a_core_is_no_advice_to_use_less_than_one(monkeypatch):
+    monkeypatch.setattr(module, "cgroup_quota", lambda: 0.5)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert not any("OMP_NUM_THREADS" in text or "calls at a time" in text for text in thread_warnings(1))
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert any("OMP_NUM_THREADS=2 on 1 cores; set it to 1" in text for text in thread_warnings(1))

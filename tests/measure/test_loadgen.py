@@ -1,4 +1,7 @@
 import re
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -45,3 +48,31 @@ def test_a_failing_model_is_raised(session_of, signature, feeds, tmp_path):
 
     with pytest.raises(EngineFailed, match="device lost"), Direct(session_of(function, signature())) as target:
         run_loadgen(target, feeds(1), settings(queries=5, duration_s=0.01), tmp_path)
+
+
+def test_a_query_that_fails_at_once_is_completed_once(feeds, tmp_path, monkeypatch):
+    """Against a stand-in for LoadGen, whose queries are pointers: completed twice is a crash."""
+    completed = []
+
+    def start(sut, qsl, settings, log):
+        sut([SimpleNamespace(id=n + 1, index=n) for n in range(4)])
+        (tmp_path / "mlperf_log_summary.txt").write_text("")
+
+    parts = {
+        "QuerySamplesComplete": completed.extend,
+        "QuerySampleResponse": lambda query, data, size: query,
+        "ConstructSUT": lambda issue, flush: issue,
+        "StartTestWithLogSettings": start,
+    }
+    stand_in = MagicMock(**parts)
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", stand_in)
+
+    class Hasty:
+        def submit_many(self, feeds, on_done, contexts):
+            made = [SimpleNamespace(error=EngineFailed("lost"), done=True, outputs=None, context=c) for c in contexts]
+            on_done(made)
+            return made
+
+    with pytest.raises(EngineFailed, match="lost"):
+        run_loadgen(Hasty(), feeds(1), settings(), tmp_path)
+    assert completed == [1, 2, 3, 4]

@@ -57,7 +57,7 @@ def test_a_real_engine_agrees(reference, other, runtime, feeds):
     found = compare_sessions(reference, other(runtime()), {1: feeds(1, 3), 2: feeds(2), 8: feeds(8)})
     assert found.failures == found.not_checked == found.warnings == ()
     assert found.rows == 3 + 2 + 8
-    assert set(found.by_batch()) == {1, 2, 8}
+    assert set(found.outputs) == {1, 2, 8}
     assert found.outputs[1]["y"].n == 9
     figures = found.figures()
     assert figures["numeric.relative_rms"].value < 1e-6

@@ -50,3 +50,10 @@ def test_a_dip_that_stays_is_explained_and_one_that_goes_is_the_machines():
 def test_a_failed_size_neither_counts_nor_breaks():
     failed = Record("measure", {}, status="failed", reason="too large", conditions={"batch": 4})
     assert odd_batches([*curve({1: 100, 2: 180, 8: 200}), failed]) == ()
+
+
+def test_a_size_that_cannot_be_measured_again_keeps_its_figure_and_says_so():
+    failed = Record("measure", {}, status="failed", reason="it was stopped", conditions={"batch": 4})
+    found = curve_warnings(curve({1: 100, 2: 180, 4: 120}), [failed])
+    assert found[2].value("throughput") == 120
+    assert found[2].warnings == ("odd batch: 4 gave 120/s and could not be measured again (it was stopped)",)

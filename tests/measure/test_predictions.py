@@ -95,3 +95,17 @@ def test_a_task_without_right_and_wrong():
     assert found.drop.value is None
     assert "right from wrong" in found.drop.reason
     assert found.mcnemar_p is None
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": 1, "row": 5, "correct": true}', '{"id": 1, "row": {}, "correct": "yes"}', "[1]"]
+)
+def test_lines_that_are_no_predictions(tmp_path, line):
+    (tmp_path / "p.jsonl").write_text(line + "\n")
+    with pytest.raises(BadInput, match="does not hold predictions"):
+        read_predictions(tmp_path / "p.jsonl")
+
+
+def test_only_a_new_line_ends_a_line(tmp_path):
+    (tmp_path / "p.jsonl").write_bytes('{"id": "a\u2028b\x85c", "row": {}, "correct": null}\r\n\n'.encode())
+    assert [s.id for s in read_predictions(tmp_path / "p.jsonl")] == ["a\u2028b\x85c"]

@@ -5,7 +5,7 @@ from assay.core.errors import BadInput, StorageFailed
 from assay.core.record import RawSamples
 from assay.core.workload import StopRule, Workload
 from assay.measure.latency import measure_latency
-from assay.measure.raw import load_raw, save_raw
+from assay.measure.raw import load_raw, save_raw, save_series
 
 
 @pytest.fixture
@@ -51,3 +51,17 @@ def test_a_folder_that_cannot_be_written(tmp_path, measured):
     (tmp_path / "samples").write_text("in the way")
     with pytest.raises(StorageFailed, match="cannot write"):
         save_raw(tmp_path, "abc", measured)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"values": np.ones(3), "warmup": np.zeros(2, bool)},
+        {"values": np.ones(3), "warmup": np.zeros(3)},
+        {"values": np.array(["a"]), "warmup": np.zeros(1, bool)},
+        {"values": np.float64(1.0), "warmup": np.bool_(False)},
+    ],
+)
+def test_arrays_that_are_no_timings(tmp_path, arrays):
+    with pytest.raises(BadInput, match="does not hold timings"):
+        load_raw(tmp_path, save_series(tmp_path, "odd", arrays))

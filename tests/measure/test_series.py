@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.core.workload import StopRule
-from assay.measure.series import Cut, half_width, label, leading_to_drop, warmup_end
+from assay.measure.series import Cut, half_width, label, warmup_end
 
 LOOSE = StopRule(within=0.2)
 
@@ -19,25 +19,25 @@ def timings(n, mean=1e-3, spread=0.02, seed=0):
 def test_a_quiet_series_is_stable_and_loses_next_to_nothing(seed):
     values = timings(300, seed=seed)
     assert label(values, LOOSE)[0] == "stable"
-    assert leading_to_drop(values) <= 18
+    assert warmup_end(values).dropped <= 18
 
 
 @pytest.mark.parametrize("warm", [5, 20, 60])
 def test_warm_up_ends_where_the_series_says(warm):
     values = np.concatenate([timings(warm, mean=3e-3, seed=1), timings(300, seed=2)])
-    assert warm - 3 <= leading_to_drop(values) <= 1.5 * warm + 30
+    assert warm - 3 <= warmup_end(values).dropped <= 1.5 * warm + 30
 
 
 def test_a_gradual_warm_up_is_cut_near_its_end():
     curve = 1 + 2 * np.exp(-np.arange(400) / 20)
-    dropped = leading_to_drop(timings(400) * curve)
+    dropped = warmup_end(timings(400) * curve).dropped
     assert 50 <= dropped <= 150
 
 
 def test_at_most_half_is_dropped():
     values = np.linspace(10.0, 1.0, 100)
-    assert leading_to_drop(values) <= 50
-    assert label(values[leading_to_drop(values) :], LOOSE)[0] == "drifting"
+    assert warmup_end(values).dropped <= 50
+    assert label(values[warmup_end(values).dropped :], LOOSE)[0] == "drifting"
 
 
 def test_a_warm_up_that_half_the_series_does_not_end_is_not_settled():
@@ -47,14 +47,14 @@ def test_a_warm_up_that_half_the_series_does_not_end_is_not_settled():
 
 
 def test_a_faster_start_is_no_warm_up():
-    assert leading_to_drop(np.concatenate([timings(50), timings(250, mean=2e-3)])) == 0
+    assert warmup_end(np.concatenate([timings(50), timings(250, mean=2e-3)])).dropped == 0
 
 
 @given(st.lists(st.floats(1e-6, 10), min_size=1, max_size=200))
 @settings(deadline=None)
 def test_any_series_has_a_cut_and_a_label_with_a_reason(values):
     array = np.array(values)
-    assert 0 <= leading_to_drop(array) <= len(values) // 2
+    assert 0 <= warmup_end(array).dropped <= len(values) // 2
     name, reason = label(array, LOOSE)
     assert name in {"stable", "drifting", "bimodal", "stalled", "underpowered"}
     assert reason

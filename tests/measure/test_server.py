@@ -1,6 +1,7 @@
 """Open loop.  Times are only ever bounded from the side that noise cannot cross."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,41 @@ def test_nothing_answered_is_a_failure(session_of, signature, feeds):
         measure_server(target, feeds(1), load(), constant(1000, 100))
 
 
+class Hasty:
+    """A stand-in whose odd requests have failed, and were told to have, before ``submit_many`` is back."""
+
+    def submit_many(self, feeds, on_done, contexts=()):
+        made = []
+        for context in contexts:
+            error = EngineFailed("device lost") if context % 2 else None
+            at = {"enqueued_s": clock.now(), "started_s": clock.now(), "finished_s": clock.now()}
+            made.append(SimpleNamespace(error=error, done=True, outputs={}, context=context, **at))
+        for answer in made:
+            on_done([answer])
+        return made
+
+
+def test_a_request_that_fails_at_once_is_counted_once(feeds):
+    found = measure_server(Hasty(), feeds(1), load(), constant(1000, 200))
+    assert found.figures["requests.unanswered"].value == 100
+    assert found.details["unanswered"] == {"EngineFailed": 100}
+    assert found.conditions["given_up"] is False
+
+
+def test_a_limit_that_is_lost_in_the_warm_up_still_gives_an_answer(session_of, signature, feeds):
+    wait = threading.Event().wait
+
+    def function(feed):
+        wait(0.01)
+        return OUTPUT
+
+    with Direct(session_of(function, signature())) as target:
+        found = measure_server(target, feeds(1), load(400, 2.0, warmup_s=0.25), constant(400, 900), Limit(0.001))
+    assert found.conditions["given_up"] is True
+    assert len(found.values) > 100
+    assert found.details["within_limit"] < 0.5
+
+
 def test_answers_that_never_come_are_not_waited_for_for_ever(session_of, signature, feeds):
     stuck = threading.Event()
     calls = []
@@ -215,6 +251,8 @@ def test_the_highest_rate_is_found(capacity):
 def test_no_rate_holds():
     found = find_rate(lambda rate, duration_s: (0.0, 400), Limit(0.001), 100.0)
     assert found.rate is None
-    assert "not even" in found.reason
+    assert "not even" in found.reason and "within 1 ms often" in found.reason
+    patient = find_rate(lambda rate, duration_s: (1.0, 400), Limit(0.1), 100.0, SearchPlan(most_trials=4))
+    assert patient.rate == patient.trials[-1].rate == 800.0
     with pytest.raises(BadInput, match="rate to start from"):
         find_rate(lambda rate, duration_s: (0.0, 400), Limit(0.001), 0.0)

@@ -82,6 +82,17 @@ def test_the_error_is_split(session_of, signature, feeds, precision, cost):
     assert split.to_json()["candidate_against_truth"]["4"]["y"]["relative_rms"] == pytest.approx(0.01, rel=1e-2)
 
 
+def test_rows_are_counted_along_the_batch_axis(session_of):
+    spec = Signature(
+        (TensorSpec("x", "float32", (4, "batch"), batch_axis=1),),
+        (TensorSpec("y", "float32", (3, "batch"), batch_axis=1),),
+    )
+    session = session_of(lambda f: {"y": WEIGHTS.T @ f["x"]}, spec)
+    tally, feed = Tally(None, "left out"), {"x": np.ones((4, 2), np.float32)}
+    compare_sessions(tally.reference(session), tally.candidate(session), {2: [feed]})
+    assert tally.errors("int8", [feed, feed], None).rows == 4
+
+
 def test_no_truth_says_why(session_of, signature, feeds):
     def broken(feed):
         raise EngineFailed("no float64 here")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,34 @@ def test_killed_and_restarted_gives_the_same(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_right(wrong: str) -> None:
     with pytest.raises(BadInput, match=f"the pipeline's {wrong} must be at least 1"):
         Flow(**{"total": 5, wrong: 0})
+
+
+def test_an_interrupt_before_all_threads_are_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends the run is the interrupt, not a thread that was never started."""
+    start, started = threading.Thread.start, []
+
+    def interrupted(thread: threading.Thread) -> None:
+        if len(started) == 2:  # the reader and the first of three workers
+            raise KeyboardInterrupt
+        started.append(thread)
+        start(thread)
+
+    small, store = Small(100), ShardStore(tmp_path, {"test": 1}, "jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(small.stages(), Flow(100, batch=8, workers=3), store)
+    assert not any(thread.is_alive() for thread in started)
+
+
+def test_no_thread_is_left_where_a_batch_does_not_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(signature: Any, batch: int) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("assay.pipeline.batch_work.make_slot", too_large)
+    small, store = Small(100), ShardStore(tmp_path, {"test": 1}, "jsonl")
+    with pytest.raises(MemoryError):
+        run(small.stages(), Flow(100, batch=8, workers=3), store)
+    assert not any(thread.name == "assay-read" for thread in threading.enumerate())

@@ -9,7 +9,7 @@ import pytest
 
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput, StorageFailed
-from assay.pipeline.shards import MANIFEST, Shard, ShardStore
+from assay.pipeline.shards import MANIFEST, Finished, Shard, ShardStore
 
 ABOUT = {"model": "m", "samples": 5}
 
@@ -71,3 +71,29 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="cannot be written"):
         ShardStore(tmp_path / "file" / "out", ABOUT, "jsonl")
+
+
+def test_rows_are_those_of_the_moment(store: ShardStore) -> None:
+    """Workers may finish a shard while the results so far are counted."""
+
+    class Meanwhile(Finished):
+        @property
+        def scored(self) -> int:  # type: ignore[override]
+            store.finished.setdefault(9, store.finished[0])
+            return 2
+
+    first = store.finished[0]
+    meanwhile = object.__new__(Meanwhile)
+    for name in ("file", "sha256", "failures"):
+        object.__setattr__(meanwhile, name, getattr(first, name))
+    store.finished = {0: meanwhile, 1: store.finished[1]}
+    rows = store.rows()
+    assert 9 in store.finished
+    assert len(rows) == len(list(rows)) == 4
+
+
+def test_a_manifest_of_an_unknown_format(store: ShardStore) -> None:
+    manifest = store.folder / MANIFEST
+    manifest.write_text(manifest.read_text().replace(f'"{store.format}"', '"csv"', 1))
+    with pytest.raises(BadInput, match="its shards are 'csv'"):
+        ShardStore(store.folder, ABOUT)

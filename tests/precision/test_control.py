@@ -145,3 +145,33 @@ def test_a_drop_that_cannot_be_is_refused(source, tmp_path, wrong) -> None:
 def test_a_score_that_is_no_number_is_refused(source, tmp_path) -> None:
     with pytest.raises(BadInput, match="nothing to control"):
         control(source, Sum(), tmp_path / "m", 0.1, Judging(lambda a: math.nan, noisy))
+
+
+def test_ranking_leaves_nothing_and_takes_nothing_of_the_users(source, tmp_path) -> None:
+    """Whatever the file is called, and whatever lies beside it under a similar name."""
+    mine = tmp_path / "ranking-m[1]-notes.txt"
+    mine.write_text("keep me")
+    target = tmp_path / "m[1].onnx"
+    control(source, Sum(), target, 0.06, Judging(lambda a: 0.9 - cost(a), noisy))
+    assert sorted(tmp_path.iterdir()) == sorted([source.path, mine, target])
+    assert mine.read_text() == "keep me"
+
+
+def test_a_drop_that_no_layer_explains_is_told_as_that(source, tmp_path) -> None:
+    """Such as one of a score that another file, if equal, does not reach."""
+
+    def score(artifact: Artifact) -> float:
+        return 0.9 if artifact.path == source.path else 0.8 - cost(artifact)
+
+    with pytest.raises(EngineFailed, match=r"does not hold even with all 10 layers put back: it is 10\.00% then"):
+        control(source, Sum(), tmp_path / "m", 0.01, Judging(score, noisy))
+
+
+def test_outputs_of_another_shape_rank_worst(source, tmp_path) -> None:
+    """Such as the number of boxes that are found."""
+
+    def outputs(artifact: Artifact) -> dict[str, np.ndarray]:
+        return {"y": np.ones(5 if "l6" in artifact.path.read_text() else 4)}
+
+    ranking = rank(source, Sum(), tmp_path / "r", Judging(lambda a: 0.0, outputs))
+    assert ranking[0].layer.name == "l6" and ranking[0].snr_db == -math.inf

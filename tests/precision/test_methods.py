@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
-from assay.core.artifact import Artifact
+from assay.core.artifact import Artifact, file_artifact
 from assay.core.compare import compare
 from assay.core.engine import OpenOptions
 from assay.core.errors import BadInput, EngineFailed, UnknownName
@@ -19,9 +20,10 @@ from assay.engines.onnx_precision import graph_precision
 from assay.engines.onnxruntime import OnnxRuntimeEngine
 from assay.engines.openvino import OpenVinoEngine
 from assay.graph.check import problems
-from assay.graph.signature import read_signature
+from assay.graph.signature import load_model, read_signature
 from assay.precision import DEFAULT, FOR, METHODS
 from assay.precision.job import Calibration, Job, Lowered
+from assay.precision.onnx_graph import put_in_order
 
 CASES = [(p, m) for p, methods in FOR.items() for m in methods]
 
@@ -190,3 +192,69 @@ def test_calibration_fills_a_fixed_batch(models) -> None:
     feeds = Calibration(samples("calibration")[:6], "here", 0).feeds(fixed)
     assert [f["x"].shape[0] for f in feeds] == [4, 4]
     np.testing.assert_array_equal(feeds[1]["x"][2], feeds[1]["x"][1])
+
+
+def test_weights_that_only_a_sub_graph_reads_stay(tmp_path) -> None:
+    value, floating = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(op, ["m", "b"], [name])], name, [], [value(name, floating, None)]
+        )
+        for name, op in (("then", "Add"), ("else", "Sub"))
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("If", ["c"], ["y"], **branches),
+    ]
+    weights = {"w": np.ones((3, 4), np.float32), "b": np.ones(4, np.float32), "c": np.array(True)}
+    made = helper.make_graph(
+        nodes,
+        "choice",
+        [value("x", floating, ["batch", 3])],
+        [value("y", floating, ["batch", 4])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    path = tmp_path / "if.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    job = Job(file_artifact(path, "onnx"), read_signature(path), "bf16", tmp_path)
+    lowered = resolve(METHODS, "bf16", "method")(job).write(tmp_path / "bf16.onnx")
+    kept = {t.name for t in load_model(lowered.path).graph.initializer}
+    assert {"b", "c"} <= kept and "w" not in kept
+
+
+def test_a_graph_that_goes_round_in_a_circle_is_refused() -> None:
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Add", ["x", "b"], ["a"], name="first"),
+        helper.make_node("Add", ["a", "x"], ["b"], name="second"),
+    ]
+    graph = helper.make_graph(nodes, "circle", [value("x", 1, [1])], [value("b", 1, [1])])
+    with pytest.raises(BadInput, match="goes round in a circle"):
+        put_in_order(graph)
+    straight = helper.make_graph(
+        [helper.make_node("Relu", [f"t{i + 1}"], [f"t{i}"], name=f"n{i}") for i in range(2000)],
+        "backwards",
+        [value("t2000", 1, [1])],
+        [value("t0", 1, [1])],
+    )
+    put_in_order(straight)
+    assert [n.name for n in straight.node] == [f"n{i}" for i in reversed(range(2000))]
+
+
+@pytest.mark.parametrize(("kind", "written"), [(np.float64, "fp64"), (np.float16, "fp16")])
+@pytest.mark.parametrize("method", ["fp16", "bf16"])
+def test_a_file_of_another_float_format_is_refused(tmp_path, kind, written, method) -> None:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        "other",
+        [value("x", element, ["batch", 3])],
+        [value("y", element, ["batch", 4])],
+        [numpy_helper.from_array(np.ones((3, 4), kind), "w")],
+    )
+    path = tmp_path / "other.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    job = Job(file_artifact(path, "onnx"), read_signature(path), method, tmp_path)
+    with pytest.raises(BadInput, match=f"is written in {written}"):
+        resolve(METHODS, method, "method")(job)

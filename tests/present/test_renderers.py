@@ -3,15 +3,18 @@ import io
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.core.record import Record
+from assay.core.record import Figure, Record, withheld
 from assay.core.table import resolve
 from assay.core.verdict import Reason, combine
 from assay.present import FORMATS, SUFFIXES, markdown, plain, terminal
 from assay.present import csv as csv_format
+from assay.present.comparison import CellText, LineText, comparison_table
+from assay.present.figures import format_drop
 from assay.present.rows import NOT_CHECKED_SPEED, Report
 
 from .conftest import measured, subject, verified
@@ -28,7 +31,6 @@ def shown(renderable, width=400):
 RENDERERS = {
     "markdown": markdown.render,
     "csv": csv_format.render,
-    "plain": lambda report: "\n".join(plain.candidate_lines(report)),
     "terminal": lambda report: shown(terminal.candidate_table(report)),
 }
 
@@ -102,7 +104,7 @@ def test_escaped_text_is_one_line_without_html(text):
     assert not re.search(r"(?<!\\)(\\\\)*[|`]", escaped.replace("\\|", "").replace("\\`", ""))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\n\n-", "\uff1d", "\uff20"])
 def test_csv_defuses_formulas(start):
     name = f"{start}cmd|' /C calc'!A0"
     record = Record("build", {"engine": name}, status="failed", reason=name)
@@ -138,7 +140,6 @@ def test_a_terminal_gets_no_markup_and_no_control_characters(report):
     for renderable in (
         terminal.candidate_table(Report(name, (bad,))),
         terminal.verdict_panel(verdict),
-        terminal.key_values(name, {name: name}),
         terminal.listing(name, [name], [[name]]),
     ):
         text = shown(renderable)
@@ -146,22 +147,20 @@ def test_a_terminal_gets_no_markup_and_no_control_characters(report):
         assert "\x1b" not in text
 
 
-def test_terminal_and_plain_say_what_the_verdict_says(report):
-    for text in (shown(terminal.verdict_panel(report.verdict)), "\n".join(plain.verdict_lines(report.verdict))):
-        assert "verdict: passed" in text
-        assert "the drop is −0.2 points" in text
-        assert "latency: no limit was given" in text
+def test_a_terminal_says_what_the_verdict_says(report):
+    text = shown(terminal.verdict_panel(report.verdict))
+    assert "verdict: passed" in text
+    assert "the drop is −0.2 points" in text
+    assert "latency: no limit was given" in text
     assert "nothing was judged" in shown(terminal.verdict_panel(None))
-    assert plain.verdict_lines(None) == ["no verdict: nothing was judged"]
+    text = shown(terminal.candidate_table(report))
+    assert "accuracy is top1" in text
+    assert "no candidate was built or measured" in shown(terminal.candidate_table(Report("m", ())))
 
 
-def test_plain_lines_are_aligned(report):
-    lines = plain.candidate_lines(report)
-    assert len(lines) == 9 and lines[7] == "accuracy is top1"
-    column = lines[0].index("accuracy")
-    assert all(line[column - 2 : column] == "  " for line in lines[1:5])
-    assert plain.key_value_lines({"a": 1, "long name": "x\ny"}) == ["a          1", "long name  x y"]
-    assert plain.candidate_lines(Report("m", ())) == ["no candidate was built or measured"]
+def test_plain_lines_are_aligned():
+    lines = plain.listing_lines(("name", "value"), [("a", 1), ("long name", "x\ny")])
+    assert lines == ["name       value", "a          1", "long name  x y"]
 
 
 def test_nothing_is_computed_or_changed(report):
@@ -180,3 +179,36 @@ def test_a_narrow_terminal_loses_neither_speeds_nor_accuracy(report, width):
     for speed in ("50.0", "390", "210"):
         assert speed in text
     assert "openvino fp16: skipped because" in " ".join(text.split())
+
+
+def test_the_column_over_eager_torch_is_named_whatever_comes_after_it():
+    figures = {"speedup.eager": Figure(2.0, "ratio"), "speedup.torch_compile": Figure(1.5, "ratio")}
+    record = measured("onnxruntime")
+    record = replace(record, figures={**record.figures, **figures})
+    text = markdown.render(Report("m", (verified("onnxruntime"), record)))
+    assert text.index("| vs torch eager fp32 | vs torch.compile |") > 0
+    assert "`vs torch eager fp32` is the ratio to PyTorch in eager mode" in text
+    assert "last speed column" not in text
+
+
+def test_a_finding_that_names_no_place(report):
+    about = {"findings": [{"severity": "suspect", "text": "too fast"}]}
+    assert "- **suspect** too fast" in markdown.render(replace(report, about=about))
+
+
+def test_csv_writes_numpys_numbers_as_numbers():
+    assert [csv_format.safe(x) for x in (np.float64(1.5), np.float64("nan"), 3, 2.0)] == ["1.5", "", "3", "2.0"]
+
+
+def test_a_withheld_drop_keeps_its_reason():
+    reason = "needs 95 % of the samples"
+    assert format_drop(withheld("fraction", reason)) == f"— ({reason})"
+    assert format_drop(Figure(0.003, "fraction", 0.001, 0.005)) == "0.30 points (0.10–0.50)"
+
+
+def test_a_comparison_gets_no_control_characters():
+    name = "[bold]net[/] \x1b[2Jy"
+    cell = CellText(Figure(1.0, "samples/s"), None, name, (name,), at=name)
+    table, notes = comparison_table(name, (name,), 0, [LineText(name, name, (cell,))])
+    text = shown(table) + "".join(notes)
+    assert "\x1b" not in text and text.count("[bold]net[/]") == 7

@@ -124,6 +124,26 @@ def test_predictions_of_pictures_in_their_order(cluster: Any, place: Path, tmp_p
     assert [p.input for p in here] == list(inputs)
 
 
+def test_a_shipped_model_leaves_no_files_behind_once_it_is_open(cluster: Any, place: Path, tmp_path: Path) -> None:
+    from assay.core.artifact import file_artifact
+    from assay.core.engine import Candidate, OpenOptions
+    from assay.job.opening import open_candidate
+    from assay.scale.ray_data_pool import Cluster, Shipped
+
+    apart = {"save_as_external_data": True, "location": "net.data", "size_threshold": 0}
+    onnx.save(onnx.load(place / "net.onnx"), tmp_path / "net.onnx", **apart)
+    artifact = replace(file_artifact(tmp_path / "net.onnx", "onnx"), companions=(tmp_path / "net.data",))
+    sent = Shipped(Candidate(artifact, "onnxruntime", "1", OpenOptions(), "a processor"), Cluster())
+    x = np.ones((1, 3, SIZE, SIZE), np.float32)
+    with open_candidate(sent.candidate) as session:
+        expected = session.run({"x": x})["y"]
+    with sent.unpacked() as candidate:
+        session = open_candidate(candidate)
+    with session:
+        assert not candidate.artifact.path.parent.exists()
+        np.testing.assert_array_equal(session.run({"x": x})["y"], expected)
+
+
 def test_what_cannot_be(cluster: Any, place: Path, tmp_path: Path) -> None:
     from assay.scale.ray_data import evaluate_on
     from assay.scale.ray_data_pool import Cluster

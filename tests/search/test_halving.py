@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.core.record import Figure, Record
 from assay.search.halving import Rules, Watch, exhaust, search
 from assay.search.objective import parse_objective
 from assay.search.space import Form, Layout
@@ -181,3 +182,17 @@ def test_no_trial_begins_that_would_not_end_in_time():
             )
         assert not found.complete and found.trials == len(machine.ended) > 2
         assert machine.ended[-1] <= budget_s + 0.5, "calls of another batch size may take a little longer"
+
+
+@pytest.mark.parametrize("objective", ["throughput", "latency"])
+@pytest.mark.parametrize("low", [0.0, -3.0])
+def test_an_interval_that_reaches_zero_ends_no_search(objective, low):
+    """A short trial has few values, and the interval of a few may reach below zero."""
+    figure = parse_objective(objective).figure
+
+    def trial(point, effort):
+        found = {figure: Figure(10.0 * point.batch, "", low=low, high=500.0)}
+        return [Record("measure", {"candidate": str(point)}, figures=found)]
+
+    found = search(space("a", "b"), parse_objective(objective), trial)
+    assert found.complete and found.best.point.batch == (16 if objective == "throughput" else 1)

@@ -71,3 +71,11 @@ def test_a_near_word_is_suggested():
     with pytest.raises(UnknownName) as caught:
         parse_objective("throughput where p98 < 15ms")
     assert "p9" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "words", ["throughput where drop < nan%", "latency where throughput > nan", "latency where throughput > inf"]
+)
+def test_a_limit_that_nothing_could_break_is_refused(words):
+    with pytest.raises(BadInput, match="is no value for"):
+        parse_objective(words)

@@ -62,6 +62,8 @@ def test_administrative_requests_must_not_come_from_a_page(server, ask):
     assert status(Content_Type="text/plain") == 415
     assert status(Content_Type="application/x-www-form-urlencoded") == 415
     assert status(Host="evil.example") == 403
+    assert status(Host="[no-address") == 403
+    assert status(Origin="http://[no-address") == 403
     assert status(Host="localhost:8000") == 200
     assert status(Origin="http://evil.example") == 403
     assert status(Origin=f"http://127.0.0.1:{server.port}") == 200

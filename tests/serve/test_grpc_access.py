@@ -251,3 +251,13 @@ def waited(condition, within_s=10.0):
     while not condition() and time.monotonic() < until:
         time.sleep(0.01)
     return condition()
+
+
+def test_an_answer_that_cannot_be_written_is_an_error_and_not_silence():
+    """A model's name that is no text, as a folder's may be: protobuf has no string for it."""
+    models = repository({"caf\udce9": null_session(SIGNATURE)})
+    with serving(models) as front, RawClient(front.port) as raw:
+        raw.call(1, "/inference.GRPCInferenceService/RepositoryIndex")
+        assert raw.trailers(1)["grpc-status"] == "13"
+        assert len(front.errors) == 1
+        front.errors.clear()

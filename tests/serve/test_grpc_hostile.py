@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from assay.core.tensors import Signature, TensorSpec
 from assay.serve.grpc.frames import PREFACE, header
 from assay.serve.grpc.inference_pb2 import message
+from assay.serve.grpc.outbound import Outbound
+from assay.serve.grpc.stream import Stream
 from assay.serve.settings import Limits, ServeSettings
 
 SIGNATURE = Signature((TensorSpec("x", "float32", ("b", 4)),), (TensorSpec("y", "float32", ("b", 2)),))
@@ -482,3 +484,61 @@ def test_a_client_that_takes_no_answer_is_cut_off():
         raw.send(SETTINGS, 0, 0, struct.pack(">HI", 4, 1000))
         raw.call(3)
         assert raw.trailers(3)["grpc-status"] == "0"
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_an_empty_tensor_of_immense_sizes_is_refused_as_any_other(front, raw, datatype):
+    asked = message("ModelInferRequest")(model_name="null")
+    asked.inputs.add(name="x", datatype=datatype, shape=[0, 1 << 40, 1 << 40])
+    asked.raw_input_contents.append(b"")
+    raw.call(1, INFER, asked.SerializeToString())
+    assert raw.trailers(1)["grpc-status"] == "3"
+    alive(front)
+
+
+def test_streams_that_wait_for_windows_of_their_own_cost_the_connections_nothing():
+    """An update of the connection's window looks at those alone that it can help."""
+    written, finished = [], []
+    out = Outbound(finished.append)
+    out.attach(Sink(written))
+    shut = [Stream(2 * n + 1, 0.0, None, 0) for n in range(50)]
+    for stream in shut:
+        out.message(stream, [b"abc"], 3, b"")
+    assert not out._blocked
+    first, second = (Stream(1001 + 2 * n, 0.0, None, 1 << 20) for n in range(2))
+    out.message(first, [bytes(65_525)], 65_525)  # with its prefix, 5 bytes short of the connection's window
+    for stream in (first, second):
+        out.message(stream, [bytes(10)], 10, b"")
+    assert list(out._blocked) == [1001, 1003]
+    for _ in range(25):
+        out.credit(None, 1)
+    assert finished == [first, second]
+    assert not out._blocked
+    out.credit(None, 50 * 8)
+    for stream in shut:
+        out.credit(stream, 8)
+    assert finished[2:] == shut
+    assert not any(stream.waiting for stream in (*shut, first, second))
+
+
+def test_the_last_of_many_settings_of_one_frame_counts():
+    out = Outbound(lambda stream: None)
+    out.attach(Sink([]))
+    stream = Stream(1, 0.0, None, out.initial_window)
+    out.message(stream, [bytes(65_000)], 65_000)
+    before = stream.send_window
+    out.configure([(4, n) for n in range(5000)], [stream])
+    assert (out.initial_window, stream.send_window) == (4999, before + 4999 - 65_535)
+
+
+class Sink:
+    """A transport that keeps what it is given."""
+
+    def __init__(self, written):
+        self._written = written
+
+    def write(self, data):
+        self._written.append(bytes(data))
+
+    def writelines(self, parts):
+        self._written.append(b"".join(parts))

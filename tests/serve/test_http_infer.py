@@ -9,6 +9,9 @@ import threading
 import numpy as np
 import pytest
 
+from assay.serve.classification import ranked
+from assay.serve.errors import ServeError
+
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
@@ -343,6 +346,7 @@ def test_what_is_no_picture_is_refused(ask):
     refused(ask("POST", "/predict/pictures", good[: len(good) // 3]), 400)
     refused(ask("POST", "/predict/pictures", picture("TIFF")), 400, "no JPEG")
     refused(ask("POST", "/predict/pictures?top=0", good), 400, "top")
+    refused(ask("POST", f"/predict/pictures?{'&'.join(['a=1'] * 30)}", good), 400, "at most 20 fields")
     refused(ask("POST", "/predict/pictures", good, {"Content-Type": "multipart/form-data"}), 400, "--data-binary")
     refused(ask("POST", "/predict/null", good), 400, "no transform")
     refused(ask("POST", "/predict/nobody", good), 404, "nobody")
@@ -366,3 +370,11 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once(ask, server):
     assert ask("POST", NULL, request)[0] == 200
     request["parameters"] = {"priority": 99}  # beyond the levels there are: the default one
     assert ask("POST", NULL, request)[0] == 200
+
+
+def test_scores_without_a_largest_finite_one_have_no_probabilities():
+    for wrong in ([1.0, np.inf, 0.0], [-np.inf, -np.inf], [0.0, np.nan], []):
+        with pytest.raises(ServeError):
+            ranked(np.array(wrong, np.float32), 3, None)
+    (best, *_, worst) = ranked(np.array([2.0, -np.inf, 1.0], np.float32), 3, ("a", "b", "c"))
+    assert (best["label"], worst["label"], worst["probability"]) == ("a", "b", 0.0)

@@ -1,5 +1,6 @@
 """HTTP itself, byte by byte: bodies in every form, order, limits, and what must be refused."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -8,6 +9,10 @@ import zlib
 
 import numpy as np
 import pytest
+
+from assay.serve.http.listener import Listener
+from assay.serve.http.message import Answer
+from assay.serve.settings import Limits
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -284,6 +289,13 @@ def test_a_refusal_reaches_a_client_that_sends_on(wire, strict):
     assert one.answer()[0] == 413
 
 
+def test_a_body_may_inflate_to_its_limit(wire, strict):
+    body = infer_json().ljust(4096)
+    check(wire(strict.port).say(post(INFER, gzip.compress(body), ["Content-Encoding: gzip"])).answer())
+    one = wire(strict.port).say(post(INFER, gzip.compress(body + b" "), ["Content-Encoding: gzip"]))
+    assert one.answer()[0] == 413
+
+
 def test_a_bomb_is_not_inflated(wire, strict):
     packed = gzip.compress(b"0" * 10_000_000)[:4000]
     assert wire(strict.port).say(post(INFER, packed, ["Content-Encoding: gzip"])).answer()[0] == 413
@@ -328,3 +340,61 @@ def test_a_long_tail_of_pipelined_requests_behind_a_chunked_one(wire):
     check(one.answer())
     for n in range(60):
         check(one.answer(), X + n)
+
+
+def test_what_follows_a_refused_body_in_the_same_packet_is_the_next_request(wire):
+    body = infer_json() + b" " * 20_000
+    first = post("/v2/models/nobody/infer", body)
+    one = wire().say(first[:12_000])
+    time.sleep(0.1)  # the head and a part of the body are read before the rest comes
+    one.say(first[12_000:] + post(INFER, infer_json()) + post(INFER, infer_json(X + 1)))
+    assert one.answer()[0] == 404
+    check(one.answer())
+    check(one.answer(), X + 1)
+
+
+def test_a_thousand_pipelined_chunked_requests_are_no_thousand_calls_deep(wire, server):
+    live = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    heard = len(server.events)
+    one = wire().say(live[:-2])
+    time.sleep(0.1)  # the rest is received as a chunked body's: 64 KiB at one time
+    one.say(live[-2:] + live * 1500)
+    for _ in range(1501):
+        assert one.answer()[0] == 200
+    assert len(server.events) == heard, server.events[heard:]
+
+
+def test_a_client_that_does_not_read_the_last_answer_is_left():
+    """What was written before ``close`` may wait for the client for ever: too little to be called stuck."""
+
+    class Pages:
+        def admit(self, head):
+            pass
+
+        def handle(self, exchange):
+            exchange.release()
+            exchange.reply(Answer(200, (bytes(8000),)))
+
+    async def main():
+        listener = Listener(Pages(), Limits(write_s=0.2))
+        port = await listener.start("127.0.0.1", 0)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port))
+            while not listener.connections:
+                await asyncio.sleep(0.01)
+            (connection,) = listener._connections
+            while connection._transport.get_write_buffer_size() == 0:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                await asyncio.sleep(0.001)
+            assert connection._stuck_s is None
+            listener.stop_accepting()
+            for _ in range(1000):
+                if not listener.connections:
+                    break
+                await asyncio.sleep(0.01)
+            left = listener.connections
+        await listener.drained(0.0)
+        return left
+
+    assert asyncio.run(main()) == 0

@@ -15,6 +15,9 @@ import pytest
 
 from assay.core.errors import AssayError, BadInput
 from assay.core.tensors import TensorSpec
+from assay.serve.repository import Repository
+from assay.serve.server import Server
+from assay.serve.settings import ServeSettings
 
 ROW = json.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [7, 2, 3, 4]}]})
 INFER = "/v2/models/null/infer"
@@ -272,3 +275,32 @@ def test_port_in_use_is_said(running, null):
         table = {"model": [{"source": str(null)}], "http_port": server.port}
         with pytest.raises(AssayError, match="cannot listen on"), running(table):
             pass
+
+
+def test_a_stop_while_models_are_loaded_is_no_failure():
+    loading, loaded = threading.Event(), threading.Event()
+    models = Repository(Nothing())
+    server = Server(models, ServeSettings(http_port=0, grpc_port=None, metrics_port=None), lambda event, about: None)
+
+    def begin():
+        loading.set()
+        assert loaded.wait(20)
+        models.load("late")
+
+    def stop():
+        assert loading.wait(20)
+        server.stop()
+        until(lambda: models.closing)
+        loaded.set()
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    assert server.run(begin, signals=False)
+    stopping.join(20)
+
+
+class Nothing:
+    """A loader of one model that is never opened."""
+
+    def names(self):
+        return ["late"]

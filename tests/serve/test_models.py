@@ -45,7 +45,9 @@ class Pending:
 
 
 class Queue:
-    """Answers when told to; what ``refuse`` makes is raised instead of taking a request."""
+    """Answers when told to, or ``at_once``; what ``refuse`` makes is raised instead of taking a request."""
+
+    at_once = False
 
     def __init__(self):
         self.waiting, self.refuse, self.closed = [], None, False
@@ -65,7 +67,10 @@ class Queue:
         SIGNATURE.check_feed(feed)
         self.waiting.append(Pending(self, feed, on_done, context))
         self.asked = priority, deadline_s
-        return self.waiting[-1]
+        made = self.waiting[-1]
+        if self.at_once:
+            self.answer()
+        return made
 
     def answer(self, error=None):
         """Everything that waits is one batch."""
@@ -362,6 +367,14 @@ def test_a_cancelled_request_is_not_decoded(pool):
     assert done.wait()[0].error.kind is CANCELLED
 
 
+def test_pictures_beside_an_input_nobody_knows_are_refused(pool):
+    served = ServedModel(parts(decode=decode, max_batch=8), pool)
+    made = pictures(b"1")
+    made.inputs = {**made.inputs, "z": np.zeros((1, 2), np.float32)}
+    with pytest.raises(ServeError, match="inputs given: x, z"):
+        served.submit(made, print)
+
+
 # Leaks
 
 
@@ -385,6 +398,11 @@ def test_finished_and_refused_requests_are_freed_without_the_collector():
         served.submit(made, lambda requests: None)
         served.parts.queue.answer(Drop("expired"))
         del made
-        assert [found() for found in kept] == [None] * 3
+        served.parts.queue.at_once = True  # as a batcher runs brief batches: answered before ``submit`` returns
+        made = request()
+        kept.append(weakref.ref(made))
+        served.submit(made, lambda requests: None)
+        del made
+        assert [found() for found in kept] == [None] * 4
     finally:
         gc.enable()

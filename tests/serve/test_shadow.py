@@ -9,7 +9,7 @@ import tritonclient.grpc as client
 from grpc_servers import null_session, repository, serving
 
 from assay.core import clock
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, StorageFailed
 from assay.core.tensors import Signature, TensorSpec
 from assay.engines.null import NullSession
 from assay.serve.errors import ServeError
@@ -264,3 +264,36 @@ def test_one_shadow_a_model():
     rules = [ShadowRule("a", "b"), ShadowRule("a", "c")]
     with pytest.raises(BadInput, match="two shadows"):
         Shadow(models_with(lambda y: y), rules, lambda record: None)
+
+
+def test_a_new_model_that_hangs_does_not_keep_the_server_up(records):
+    gate = threading.Event()
+
+    def hang(array):
+        gate.wait(20)
+        return array
+
+    models = models_with(hang)
+    shadow = shadowing(models, records, most_waiting=3)
+    ask(shadow, 3)
+    shadow.close(within_s=0.3)
+    assert not shadow._thread.is_alive()
+    assert any('reason="refused"} 3' in line for line in shadow.metrics())
+    gate.set()
+    close(shadow, models)
+
+
+def test_a_record_that_cannot_be_written_is_told_of_in_the_next(records):
+    def full(record):
+        if not records:
+            records.append(None)
+            raise StorageFailed("the disk is full")
+        records.append(record)
+
+    models = models_with(lambda y: y)
+    shadow = Shadow(models, [ShadowRule("old", "new", 1.0)], full, ShadowSettings(window=1, most_waiting=100))
+    ask(shadow, 4)
+    close(shadow, models)
+    assert len(records) == 4
+    assert "1 comparisons was lost: the disk is full" in records[1].warnings[0]
+    assert records[2].warnings == ()

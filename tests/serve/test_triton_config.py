@@ -54,7 +54,7 @@ def test_a_whole_file():
     assert batching.preferred == (4, 8, 16)
     assert batching.max_delay_s == pytest.approx(1.5e-3)
     assert (batching.priority_levels, batching.default_priority) == (3, 2)
-    assert batching.queue == QueuePolicy("delay", 0.25, True, 64)
+    assert batching.queue == QueuePolicy("delay", 0.25, 64)
     assert batching.by_priority == {1: QueuePolicy(max_queue=7)}
     assert (found.instances, found.instance_kinds) == (3, ("KIND_CPU", "KIND_GPU"))
     assert found.version_policy.chosen([1, 2, 3, 5]) == [2, 5]
@@ -157,10 +157,17 @@ def test_unknown_fields_are_warned_of():
     assert "delay" in found.warnings[1]
 
 
+def test_a_timeout_that_must_not_be_overridden_is_told_of():
+    text = "max_batch_size: 2 dynamic_batching { default_queue_policy { allow_timeout_override: %s } }"
+    assert parse_triton_config(text % "true").warnings == ()
+    (warning,) = parse_triton_config(text % "false").warnings
+    assert "allow_timeout_override false has no meaning here" in warning
+
+
 def test_reading_files(tmp_path):
     path = tmp_path / "config.pbtxt"
     path.write_text('name: "grüß\\303\\244"')
-    assert read_triton_config(path).name.startswith("grüß")
+    assert read_triton_config(path).name == "grüßä"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BadInput, match="text"):
         read_triton_config(path)

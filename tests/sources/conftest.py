@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -83,3 +85,27 @@ def net_file(tmp_path: Path) -> Path:
     path = tmp_path / "net.py"
     path.write_text(NET_FILE)
     return path
+
+
+@pytest.fixture
+def answers() -> Iterator[Callable[[bytes], str]]:
+    """``answers(bytes)`` -> the URL of a server that answers one request with these bytes, and closes."""
+    threads: list[threading.Thread] = []
+
+    def start(answer: bytes) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+
+        def run() -> None:
+            with server, contextlib.suppress(OSError):  # who asked may be gone already
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+    yield start
+    for thread in threads:
+        thread.join()

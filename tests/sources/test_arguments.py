@@ -41,3 +41,8 @@ def test_builder_failure_names_arguments() -> None:
 def test_first_line_skips_blank_ones() -> None:
     assert first_line(ValueError("\n\n  here\nthere")) == "here"
     assert first_line(ValueError()) == "no message"
+
+
+@pytest.mark.parametrize("value", ["{[]:1}", "(" * 300, "-" * 100_000 + "1"])
+def test_what_python_cannot_read_stays_text(value: str) -> None:
+    assert split_arguments(f"net?a={value}")[1] == {"a": value}

@@ -291,3 +291,18 @@ def test_engine_files(options, tmp_path: Path, name: str, format: str) -> None:
     model = resolve_model(str(path), options())
     assert (model.artifact.format, model.inputs, model.runs_code) == (format, None, (str(path),))
     assert model.artifact.runs_code
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<?xml version="1.0" encoding="foo"?><net><layers/></net>',
+        '<net><layers><layer type="Const"><data offset="abc" size="1"/></layer></layers></net>',
+        '<net><layers><layer type="Parameter" name="x"><data shape="²,3" element_type="x32"/></layer></layers></net>',
+    ],
+)
+def test_xml_that_is_damaged(options, tmp_path: Path, xml: str) -> None:
+    (tmp_path / "m.xml").write_text(xml, encoding="utf-8")
+    (tmp_path / "m.bin").write_bytes(b"1234")
+    with pytest.raises(BadInput, match=r"m\.xml"):
+        resolve_model(str(tmp_path / "m.xml"), options())

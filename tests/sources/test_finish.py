@@ -59,3 +59,13 @@ def test_source_json_is_whole(options, net_file: Path) -> None:
     assert [c["file"] for c in written["code"]] == ["net.py"]
     assert list(model.artifact.path.parent.iterdir()) == [model.artifact.path]
     assert model.artifact.size_bytes > 0
+
+
+def test_names_beyond_ascii_are_written_as_utf8(options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A locale of another encoding is what ``open`` would use unasked."""
+    import io
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "text_encoding", lambda encoding, level=2: "ascii" if encoding is None else encoding)
+        model = from_module(nn.Linear(4, 2), "模型", torch.zeros(1, 4), options())
+    assert json.loads(model.artifact.path.read_text(encoding="utf-8"))["name"] == "模型"

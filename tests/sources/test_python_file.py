@@ -197,3 +197,10 @@ def test_the_callers_random_state_is_left_alone(options, net_file: Path) -> None
     torch.manual_seed(5)
     resolve_model(f"{net_file}:Net", options())
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_mistake_in_a_file_beside_is_told_of_that_file(options, tmp_path: Path) -> None:
+    write(tmp_path / "beside_broken.py", "\n\ndef f(:\n")
+    path = write(tmp_path / "user.py", "import beside_broken\ndef net(): pass\n")
+    with pytest.raises(BadInput, match=r"beside_broken\.py is not valid Python.*line 3"):
+        resolve_model(f"{path}:net", options())

@@ -149,3 +149,20 @@ def test_weights_can_be_replaced(options, tmp_path) -> None:
     torch.save(trained.state_dict(), tmp_path / "w.pt")
     model = from_module(nn.Linear(3, 2), "net", torch.zeros(1, 3), options(weights=str(tmp_path / "w.pt")))
     assert torch.equal(model.artifact.module().weight, trained.weight)
+
+
+def test_compiled_modules_say_no_names(options) -> None:
+    script = torch.jit.script(nn.Linear(3, 2))
+    model = from_module(script, "net", (torch.zeros(1, 3),), options())
+    assert str(model.inputs[0]) == "input:batchx3:float32"
+    with pytest.raises(BadInput, match="not parameters of forward"):
+        from_module(script, "net", {"other": torch.zeros(1, 3)}, options())
+
+
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+def test_arrays_that_torch_does_not_take_as_they_are(options) -> None:
+    x = np.zeros((2, 3), np.float32)
+    x.flags.writeable = False
+    assert str(from_module(nn.Linear(3, 2), "net", x, options()).inputs[0]) == "input:batchx3:float32"
+    with pytest.raises(BadInput, match="is an array of >f4"):
+        from_module(nn.Linear(3, 2), "net", x.astype(">f4"), options())

@@ -236,3 +236,20 @@ def test_a_freshly_built_resnet_has_silent_branches_and_loses_them() -> None:
     assert "layer1.0.bn2" in silent_branches(net)
     randomise(net, 0)
     assert silent_branches(net) == []
+
+
+def test_parameters_that_were_never_set() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Parameter(torch.full((3,), float("nan")))
+            self.far = nn.Parameter(torch.tensor([float("inf"), 1.0, 2.0]))
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(x * self.gate + self.far)
+
+    module = Gated()
+    randomise(module, 0)
+    assert all(bool(torch.isfinite(p).all()) for p in module.parameters())
+    assert bool(module.gate.any())

@@ -133,3 +133,15 @@ def test_registered_name_is_a_model(options) -> None:
     model = resolve_model("seen_net", options())
     assert (model.name, model.randomised) == ("seen_net", True)
     assert model.artifact.module()(torch.zeros(2, 4)).shape == (2, 2)
+
+
+def test_what_has_no_name_of_its_own_needs_one() -> None:
+    import functools
+
+    with pytest.raises(BadInput, match="a partial has no name") as caught:
+        register_model(functools.partial(nn.Linear, 3, 2))
+    assert "name=" in caught.value.remedy
+    register_model(functools.partial(nn.Linear, 3, 2), name="a_partial")
+    assert create_model("a_partial").out_features == 2
+    with pytest.raises(BadInput, match="is taken by functools"):
+        register_model(lambda: nn.Linear(1, 1), name="a_partial")

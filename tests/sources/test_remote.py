@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from assay.core.errors import BadInput, NotAvailable
+from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.shapes import parse_shape
 from assay.sources import resolve_model
+from assay.sources.remote import MOST_BYTES
 
 METADATA = {
     "name": "net",
@@ -106,3 +107,27 @@ def test_grpc_unreachable_or_not_installed(options) -> None:
     with pytest.raises(NotAvailable, match="cannot be reached" if installed else "not installed here") as caught:
         resolve_model("grpc://127.0.0.1:9/net", options())
     assert installed or "assay[grpc]" in caught.value.remedy
+
+
+@pytest.mark.parametrize("spec", ["http://[bad/v2/models/net", "grpc://[bad/net", "http://localhost:80a/v2/models/net"])
+def test_urls_that_are_none(options, spec: str) -> None:
+    with pytest.raises(BadInput, match="is no URL"):
+        resolve_model(spec, options())
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"garbage\r\n\r\n", "cannot be reached"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", "cannot be reached|did not answer with JSON"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, "did not answer with JSON"),
+        (
+            b'HTTP/1.1 200 OK\r\n\r\n{"inputs": [{"name": "x", "datatype": "FP32", "shape": [Infinity]}]}',
+            "cannot be read",
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(MOST_BYTES + 2), "more than a model's metadata"),
+    ],
+)
+def test_servers_that_answer_otherwise(options, answers, answer: bytes, says: str) -> None:
+    with pytest.raises(AssayError, match=says):
+        resolve_model(f"{answers(answer)}/v2/models/net", options())

@@ -162,3 +162,14 @@ def test_source_json_says_what_it_is(options) -> None:
     assert written["sha256"] == model.artifact.sha256
     assert written["randomised"] is True
     assert written["code"] == []
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [("0", False), ("false", False), ("1", True), ("true", True)])
+def test_numbers_count_as_true_and_false(options, monkeypatch, tmp_path: Path, asked: str, wanted: bool) -> None:
+    from assay.sources.arguments import split_arguments
+    from assay.sources.timm import _pretrained
+
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    monkeypatch.setattr("assay.sources.timm.cached_file", lambda config: tmp_path / "w.safetensors")
+    value = split_arguments(f"resnet18?pretrained={asked}")[1]["pretrained"]
+    assert _pretrained(timm, "resnet18", value, options()).wanted == wanted

@@ -98,3 +98,19 @@ def test_cached_weights_are_used(options, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("size", "resized"), [(224, 256), (224, 232), (224, 230), (299, 342), (384, 384), (480, 482)])
 def test_crop_fraction_gives_the_size_back(size: int, resized: int) -> None:
     assert math.floor(size / crop_fraction(size, resized)) == resized
+
+
+def test_weights_none_does_without_though_some_are_cached(options) -> None:
+    entry = import_models().get_model_weights("squeezenet1_1").DEFAULT
+    module = import_models().squeezenet1_1()
+    cached_file(entry).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(module.state_dict(), cached_file(entry))
+    shapes = (parse_shape("input:batchx3x32x32"),)
+    assert not resolve_model(SMALL, options(shapes=shapes)).randomised
+    assert resolve_model(f"{SMALL}?weights=none", options(shapes=shapes)).randomised
+
+
+@pytest.mark.parametrize("query", ["weights=DEFAULT&pretrained=false", "weights=none&pretrained=true"])
+def test_weights_and_pretrained_that_contradict_each_other(options, query: str) -> None:
+    with pytest.raises(BadInput, match="contradict"):
+        resolve_model(f"{SMALL}?{query}", options())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from assay.core.errors import BadInput, NotAvailable, UntrustedCode
+from assay.core.errors import BadInput, NotAvailable, StorageFailed, UntrustedCode
 from assay.sources import resolve_model
 from assay.sources.weights import find_state, fit, load_into, read_checkpoint
 
@@ -331,3 +332,73 @@ def test_url_offline(options, tmp_path: Path, arch: str) -> None:
         resolve_model(arch, options(weights="http://127.0.0.1:9/w.pth"))
     assert "--weights FILE" in caught.value.remedy
     assert not list((tmp_path / "out" / "downloads").iterdir())
+
+
+def test_a_tensor_beside_the_weights_is_no_weight(options, tmp_path: Path, arch: str) -> None:
+    """PyTorch's own ImageNet script keeps the best accuracy so far as a tensor."""
+    content = {"epoch": 3, "arch": "net", "state_dict": net().state_dict(), "best_acc1": torch.tensor(76.1)}
+    state, under = find_state(content, Path("c"))
+    assert under == ("state_dict",)
+    assert len(state) == 9
+    assert "under state_dict" in resolve_model(saved(tmp_path, content, "c.pth.tar"), options(arch=arch)).weights
+
+
+def test_settings_under_a_wrappers_name_are_no_weights() -> None:
+    state, under = find_state({**net().state_dict(), "params": {"lr": 0.1}, "model": {"depth": 2}}, Path("c"))
+    assert (len(state), under) == (9, ())
+
+
+def test_a_file_that_wraps_itself_ends() -> None:
+    content: dict[str, object] = {}
+    content |= dict.fromkeys(("state_dict", "model", "module", "net", "params", "weights"), content)
+    with pytest.raises(BadInput, match="holds no weights by name"):
+        find_state(content, Path("c"))
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("http://[bad/w.pth", "is no URL"), ("http://localhost:80a/w.pth", "is no URL")],
+)
+def test_a_url_that_is_none(options, arch: str, url: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        resolve_model(arch, options(weights=url))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"garbage\r\n\r\n", "cannot be reached"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab", "broke off after 2 of 9 bytes"),
+    ],
+)
+def test_a_server_that_breaks_off(options, tmp_path: Path, arch: str, answers, answer: bytes, says: str) -> None:
+    with pytest.raises(NotAvailable, match=says):
+        resolve_model(arch, options(weights=f"{answers(answer)}/w.pth", cache_dir=tmp_path / "cache"))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_full_disk_is_not_called_an_unreachable_server(options, tmp_path: Path, arch: str, answers) -> None:
+    """A limit on the size of files stands in for a disk that is full: writing fails in the same place."""
+    resource = pytest.importorskip("resource")
+    body = bytes(3 * 2**20)
+    url = answers(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(StorageFailed, match="could not be written"):
+            resolve_model(arch, options(weights=f"{url}/w.pth", cache_dir=tmp_path / "cache"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_digest_that_is_none_leaves_what_was_fetched(options, tmp_path: Path, arch: str, served) -> None:
+    url, folder = served
+    torch.save(net().state_dict(), folder / "w.pth")
+    cache = tmp_path / "cache"
+    resolve_model(arch, options(weights=f"{url}/w.pth", cache_dir=cache))
+    with pytest.raises(BadInput, match="not a sha256 digest"):
+        resolve_model(arch, options(weights=f"{url}/w.pth", sha256="abc", cache_dir=cache))
+    assert len(list(cache.iterdir())) == 1

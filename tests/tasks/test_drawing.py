@@ -7,7 +7,16 @@ import pytest
 
 from assay.core.errors import UnknownName
 from assay.tasks import drawing
-from assay.tasks.drawing import BOTH, ONLY_CANDIDATE, ONLY_REFERENCE, difference, overlay, telling_place, with_lines
+from assay.tasks.drawing import (
+    BOTH,
+    ONLY_CANDIDATE,
+    ONLY_REFERENCE,
+    difference,
+    grey,
+    overlay,
+    telling_place,
+    with_lines,
+)
 from assay.tasks.labels import CHINESE, english, in_language
 
 
@@ -77,3 +86,12 @@ def test_numbers_become_grey_levels() -> None:
     assert made[0, 0].tolist() == [0, 0, 0] and made[-1, -1].tolist() == [255, 255, 255]
     assert (np.diff(made[..., 0].ravel().astype(int)) >= 0).all()
     assert (drawing.grey(np.ones((2, 2))) == 0).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_grey_of_what_is_no_number() -> None:
+    plane = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    plane[0, :3] = np.nan, np.inf, -np.inf
+    made = grey(plane)
+    assert made[0, :3, 0].tolist() == [0, 255, 0]
+    assert grey(np.full((4, 4), np.nan)).max() == 0

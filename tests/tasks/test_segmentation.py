@@ -120,3 +120,22 @@ def signature(*shape: Any, dtype: str = "float32") -> Signature:
 )
 def test_which_task_fits(model: Signature, target: Any, expected: str | None) -> None:
     assert fitting(model, target) == expected
+
+
+def test_what_is_wrong_with_a_label_is_named() -> None:
+    task = open_task("segmentation")
+    outputs = {"y": one_hot(np.zeros((1, 3, 3), np.int64), 3).transpose(1, 0, 2, 3)}
+    label = np.zeros((3, 3), np.int64)
+    label[1, 1] = -100
+    with pytest.raises(BadInput, match=r"holds class -100, the model has 3 classes"):
+        task.score(["a"], outputs, [label])
+    with pytest.raises(BadInput, match="not one of float32"):
+        task.score(["a"], outputs, [label.astype(np.float32)])
+
+
+def test_pooled_figures_are_withheld_together() -> None:
+    task = open_task("segmentation")
+    outputs = {"y": one_hot(np.zeros((1, 3, 3), np.int64), 2).transpose(1, 0, 2, 3)}
+    figures = task.figures(task.score(["a"], outputs, [np.full((3, 3), 255)]))
+    assert figures["miou"].value is figures["pixel_accuracy"].value is None
+    assert figures["pixel_accuracy"].reason == "no pixel has a class"

@@ -182,3 +182,17 @@ def test_nothing_passes_vacuously() -> None:
             task.score(ids, outputs, targets)
     with pytest.raises(BadInput, match="no samples"):
         task.figures([])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_metric_may_give_an_array_of_one() -> None:
+    """What a function written for batches gives for a batch of one."""
+    task = open_task("tensor", TaskOptions(metric=lambda outputs, targets: np.abs(outputs - targets).mean(axis=1)))
+    (scored,) = task.score(["a"], {"y": np.array([[1.0, 3.0]])}, [np.array([0.0, 0.0])])
+    assert list(scored.row["values"].values()) == [2.0]
+
+
+def test_a_number_beyond_floats() -> None:
+    task = open_task("tensor", TaskOptions(metric=lambda outputs, targets: 10**400))
+    with pytest.raises(BadInput, match="not a number"):
+        task.score(["a"], {"y": np.zeros((1, 2))}, [0])

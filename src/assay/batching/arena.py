@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from assay.batching.intake import mergeable
+from assay.batching.pending import Solo
 from assay.batching.request import Request
 from assay.core.errors import EngineFailed
 from assay.core.tensors import Array, Feed, Signature, TensorSpec
@@ -47,13 +49,15 @@ class Arena:
             raise EngineFailed("a request without a feed cannot be run")
         if len(requests) == 1 and rows == size:
             return first
-        slots = self._slots(requests[0].lane, first)
+        lane = requests[0].lane
+        # Requests of a Solo lane have nothing in common, not even their shapes: kept memory would be another's.
+        slots = None if isinstance(lane, Solo) else self._slots(lane, first)
         feed: dict[str, Array] = {}
         for name, axis in self._batched:
             parts = [r.feed[name] for r in requests]  # type: ignore[index]
             if rows < size:
                 parts.extend([_last_row(parts[-1], axis)] * (size - rows))
-            feed[name] = np.concatenate(parts, axis, slots.array(name, size))
+            feed[name] = np.concatenate(parts, axis, None if slots is None else slots.array(name, size))
         for name in self._shared:
             feed[name] = first[name]
         return feed
@@ -117,7 +121,7 @@ class HandOut:
 
     def __init__(self, signature: Signature) -> None:
         self._specs = signature.outputs
-        self._splits = signature.is_batched
+        self._splits = mergeable(signature)
 
     def give(self, outputs: Mapping[str, Array], requests: Sequence[Request], size: int, arena: Arena) -> None:
         """Set every request's ``outputs``.

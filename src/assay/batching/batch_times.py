@@ -20,6 +20,8 @@ from assay.core.units import Seconds
 
 WINDOW = 64
 """Observations kept per size."""
+MOST_SIZES = 1024
+"""Sizes that are followed.  A model that is never merged is run at whatever size a caller sends."""
 REFRESH = 16
 """A size's quantile is recomputed after this many new observations, and at 1, 2, 4 and 8."""
 
@@ -96,6 +98,8 @@ class BatchTimes:
         """One batch really took ``duration_s``; ``predicted_s`` is what was planned, 0 for nothing."""
         entry = self._sizes.get(size)
         if entry is None:
+            if len(self._sizes) >= MOST_SIZES:
+                return
             entry = self._sizes[size] = _Size()
         entry.latest.append(duration_s)
         count = entry.count = entry.count + 1

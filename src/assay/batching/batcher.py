@@ -349,20 +349,35 @@ class DynamicBatcher:
 
 
 class _Order:
-    """Delivers batches in the order in which they were taken, whatever order they finish in."""
+    """Delivers batches in the order in which they were taken, whatever order they finish in.
+
+    One thread at a time calls back, and holds no lock while it does: a callback may submit again, and a brief batch
+    is then over before ``submit`` returns.
+    """
 
     def __init__(self, complain: Callable[[BaseException], object]) -> None:
         self._complain = complain
         self._lock = threading.Lock()
         self._next = 0
         self._done: dict[int, Batch] = {}
+        self._delivering = False
 
     def deliver(self, batch: Batch) -> None:
         with self._lock:
             self._done[batch.number] = batch
-            while self._next in self._done:
-                deliver(self._done.pop(self._next).requests, self._complain)
-                self._next += 1
+            if self._delivering:
+                return
+            self._delivering = True
+        while (due := self._due()) is not None:
+            deliver(due.requests, self._complain)
+
+    def _due(self) -> Batch | None:
+        """The next batch to tell of; None: it is still being run, and whoever ends it tells of it."""
+        with self._lock:
+            found = self._done.pop(self._next, None)
+            self._delivering = found is not None
+            self._next += self._delivering
+            return found
 
 
 def _closed() -> Closed:

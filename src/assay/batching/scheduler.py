@@ -161,6 +161,8 @@ class Scheduler:
         soon = self.predict(request.rows, request.priority, now_s, left_s)
         if self.policy.admits(soon.finish_s, request.deadline_s):
             return
+        if left_s <= 0:
+            raise Rejected(f"its deadline passed {-1e3 * left_s:.3g} ms before it came")
         raise Rejected(
             f"would be finished in {1e3 * (soon.finish_s - now_s):.3g} ms; its deadline is in {1e3 * left_s:.3g} ms",
             retry_after_s=max(0.0, soon.start_s - now_s),

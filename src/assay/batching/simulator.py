@@ -119,10 +119,13 @@ def highest_rate(
 ) -> PerSecond:
     """The highest Poisson rate at which ``share`` of all requests is answered within ``limit_s``, to 1 %.
 
-    0 when not even a trickle is.  The deadline the policy plans with is ``limit_s`` too.
+    0 when not even a trickle is.  The deadline the policy plans with is ``limit_s`` too.  Raises BadInput where a
+    batch takes no time: there is no highest rate then.
     """
-    sizes = range(1, settings.max_batch + 1)
-    top = settings.instances * max(b / machine.service_s(b) for b in sizes)
+    times = {b: machine.service_s(b) for b in range(1, settings.max_batch + 1)}
+    if min(times.values()) <= 0:
+        raise BadInput(f"a batch of {min(times, key=times.__getitem__)} rows takes no time: there is no highest rate")
+    top = settings.instances * max(b / time_s for b, time_s in times.items())
     planned = replace(settings, slo_s=limit_s)
 
     def holds(rate: PerSecond) -> bool:
@@ -152,7 +155,7 @@ class _Run:
         self._scheduler = Scheduler(settings, BatchTimes(settings.max_batch, points=points))
         self._free = settings.instances
         self._events: list[tuple[Seconds, int, int, Batch | None]] = []
-        self._planned = 0
+        self._planned = self._planned_arrivals = 0
         self._arrived: list[Request] = []
         self._last_s = 0.0
 
@@ -219,8 +222,6 @@ class _Run:
         self._planned += 1
         self._planned_arrivals += kind == _ARRIVE
         heapq.heappush(self._events, (time_s, self._planned, kind, batch))
-
-    _planned_arrivals = 0
 
     def _result(self) -> Simulation:
         requests = self._arrived

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from assay.core.checked import loads
 from assay.core.errors import BadInput, StorageFailed
 
 MAX_BYTES = 32 * 2**20
@@ -21,9 +21,14 @@ def write_json(path: Path, value: Any) -> None:
     except ValueError as error:
         raise BadInput(f"{path.name} cannot be written as JSON: {error}") from error
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_bytes(as_utf8(text + "\n"))
     except OSError as error:
         raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+
+
+def as_utf8(text: str) -> bytes:
+    """JSON text in UTF-8; bytes of a path that are no UTF-8 (lone surrogates here) become JSON's escapes of them."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -38,9 +43,9 @@ def read_json(path: Path) -> Any:
         raise BadInput(f"{path} is too large for a JSON file of a bundle ({path.stat().st_size} bytes)")
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not valid JSON: {error or 'nested too deeply'}") from error
+        return loads(text, _unique)
+    except ValueError as error:
+        raise BadInput(f"{path} is not valid JSON: {error}") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
 
@@ -58,17 +63,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is beyond all numbers")
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _plain(value: Any) -> Any:

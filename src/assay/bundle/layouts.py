@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay.bundle.manifest import verify_manifest
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, StorageFailed
 
 # Each layout takes (bundle folder, target folder, LayoutOptions) and returns a Laid.
 LAYOUTS: dict[str, str] = {
@@ -43,12 +43,14 @@ class Laid:
 def copy_bundle(folder: Path, out_dir: Path, options: LayoutOptions) -> Laid:
     """Copy the bundle to ``out_dir``, which must not exist, and recompute its digests there.
 
-    Raises BadInput for a folder that is in the way, a bundle that is not whole, or options of another layout.
+    Raises BadInput for a folder that is in the way or inside the bundle, a bundle that is not whole, or options of
+    another layout; StorageFailed where it cannot be written.
     """
     if options != LayoutOptions():
         raise BadInput("a bundle is copied as it is; these options are for Triton", remedy="--layout triton")
     if out_dir.exists():
         raise BadInput(f"{out_dir} exists already", remedy="give a folder that does not exist yet")
+    refuse_inside(folder, out_dir)
     temporary = out_dir.with_name(out_dir.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -57,6 +59,14 @@ def copy_bundle(folder: Path, out_dir: Path, options: LayoutOptions) -> Laid:
         if problems:
             raise BadInput(f"the bundle {folder} is not whole: {problems[0]}")
         temporary.rename(out_dir)
+    except OSError as error:
+        raise StorageFailed(f"cannot copy the bundle to {out_dir}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Laid(out_dir)
+
+
+def refuse_inside(folder: Path, out_dir: Path) -> None:
+    """Raises BadInput where ``out_dir`` lies in the bundle itself: the copy would hold itself, the bundle be broken."""
+    if out_dir.resolve().is_relative_to(folder.resolve()):
+        raise BadInput(f"{out_dir} lies inside the bundle {folder}", remedy="give a folder outside it")

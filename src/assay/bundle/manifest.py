@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from assay._version import __version__
-from assay.bundle.jsonfile import read_object
+from assay.bundle.jsonfile import as_utf8, read_object
 from assay.core import clock
 from assay.core.artifact import digest_file
 from assay.core.errors import BadInput, StorageFailed
@@ -29,6 +29,9 @@ RUN_SCHEMA = "assay.run/1"
 SCHEMAS = (SCHEMA, RUN_SCHEMA)
 _DIGEST = re.compile(r"^(?:sha256:)?([0-9a-fA-F]{64})$")
 _HEX = re.compile(r"^[0-9a-f]{64}$")
+MOST_PARTS, MOST_LETTERS = 32, 1024
+"""How deep and how long a path in a bundle may be: every folder of every path is looked at, so that a thousand paths
+of two thousand folders each would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
+        path = self.path if len(self.path) <= 200 else f"{self.path[:120]}…{self.path[-60:]}"
+        return f"{path}: {self.text}"
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,14 @@ def write_manifest(folder: Path, extra: Mapping[str, Any] | None = None) -> str:
         for path in sorted(found)
     ]
     manifest = {**head, "assay": __version__, **extra, "files": files}
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    content = as_utf8(json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         temporary.replace(folder / NAME)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageFailed(f"cannot write {folder / NAME}: {error.strerror}") from error
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -149,7 +153,7 @@ def verify_manifest(folder: Path) -> list[Problem]:
     problems += [Problem(path, reason) for path, reason in unsafe.items()]
     paths = [entry.path for entry in listed]
     problems += [Problem(path, "is listed twice") for path, times in Counter(paths).items() if times > 1]
-    problems += [Problem(path, text) for path, text in _collisions({*paths, *found})]
+    problems += [Problem(path, text) for path, text in _collisions({*paths, *found} - set(unsafe))]
     for entry in listed:
         if entry.path not in unsafe and entry.path not in known:
             problems += _compare(folder, entry, found)
@@ -174,6 +178,8 @@ def _compare(folder: Path, entry: Entry, found: set[str]) -> list[Problem]:
 
 def unsafe_path(text: str) -> str | None:
     """Why ``text`` must not be used as a path inside a folder; None when it may."""
+    if len(text) > MOST_LETTERS or text.count("/") >= MOST_PARTS:
+        return f"is longer than {MOST_LETTERS} letters or deeper than {MOST_PARTS} folders"
     if not text or text != PurePosixPath(text).as_posix() or text == ".":
         return "is not a plain relative path"
     if text.startswith("/") or re.match(r"^[A-Za-z]:", text):
@@ -215,7 +221,7 @@ def _walk(folder: Path, schema: str) -> tuple[set[str], list[Problem]]:
             name = path.relative_to(folder).as_posix()
             if name == NAME or (schema == RUN_SCHEMA and name.endswith(".lock")):
                 continue
-            reason = _odd(path, root)
+            reason = unsafe_path(name) or _odd(path, root)
             if reason:
                 problems.append(Problem(name, reason))
             elif path.is_dir():
@@ -226,7 +232,7 @@ def _walk(folder: Path, schema: str) -> tuple[set[str], list[Problem]]:
 
 
 def _odd(path: Path, root: Path) -> str | None:
-    """Why ``path`` may not lie in a digested folder: links that leave it, devices, pipes, unreadable names."""
+    """Why ``path`` may not lie in a digested folder: links that leave it, devices, pipes."""
     if path.is_symlink():
         if not path.exists():
             return "is a link to nothing"
@@ -237,7 +243,7 @@ def _odd(path: Path, root: Path) -> str | None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         return "is neither a file nor a folder"
-    return unsafe_path(path.name)
+    return None
 
 
 def _collisions(paths: Iterable[str]) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from assay.bundle.jsonfile import write_json
 from assay.bundle.manifest import SCHEMA, read_manifest, write_manifest
 from assay.core.artifact import Artifact, digest_files
 from assay.core.errors import BadInput, StorageFailed
-from assay.core.record import Record
+from assay.core.record import Record, as_line
 
 
 def pack(contents: BundleContents, out_dir: Path) -> Path:
@@ -112,10 +112,13 @@ def _copy_artifact(contents: BundleContents, folder: Path) -> Mapping[str, Any] 
 
 
 def _beside(path: Path, artifact: Artifact) -> Path:
-    try:
-        return path.resolve().relative_to(artifact.path.resolve().parent)
-    except ValueError:
-        raise BadInput(f"{path}, which {artifact.path.name} needs, lies outside its folder") from None
+    """Below the engine file's folder, by the names themselves where they allow it: behind links, a file that the engine
+    file names may be called anything."""
+    for real in (os.path.abspath, os.path.realpath):
+        place, folder = Path(real(path)), Path(real(artifact.path)).parent
+        if place.is_relative_to(folder):
+            return place.relative_to(folder)
+    raise BadInput(f"{path}, which {artifact.path.name} needs, lies outside its folder")
 
 
 def _recipe(contents: BundleContents, artifact: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -140,9 +143,4 @@ def _write_facts(contents: BundleContents, folder: Path) -> None:
 
 
 def _write_records(path: Path, records: Sequence[Record]) -> None:
-    lines = (json.dumps(record.to_json(), allow_nan=False, default=_plain) + "\n" for record in records)
-    path.write_text("".join(lines), encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
+    path.write_text("".join(map(as_line, records)), encoding="utf-8")

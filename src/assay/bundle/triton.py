@@ -19,10 +19,10 @@ import numpy as np
 from assay.bundle import triton_config as config
 from assay.bundle.contents import Bundle, read_bundle
 from assay.bundle.goldens import read_goldens
-from assay.bundle.layouts import Laid, LayoutOptions
+from assay.bundle.layouts import Laid, LayoutOptions, refuse_inside
 from assay.bundle.manifest import manifest_digest
 from assay.bundle.triton_backends import Native, native_for, parameters
-from assay.core.errors import BadInput, NotAvailable
+from assay.core.errors import BadInput, NotAvailable, StorageFailed
 from assay.core.tensors import Array, Signature
 
 DEFAULT_BATCH = 8
@@ -35,7 +35,8 @@ def write_repository(folder: Path, out_dir: Path, options: LayoutOptions) -> Lai
 
     A default ``max_batch`` is the bundle's largest bucket, else 8; of ``instances`` as many as it was measured with.
 
-    Raises BadInput for options that do not fit the bundle, NotAvailable where Triton cannot serve its file.
+    Raises BadInput for options that do not fit the bundle, NotAvailable where Triton cannot serve its file,
+    StorageFailed where it cannot be written.
     """
     bundle = read_bundle(folder)
     name = config.check_name(options.name or bundle.model)
@@ -47,10 +48,13 @@ def write_repository(folder: Path, out_dir: Path, options: LayoutOptions) -> Lai
     target = out_dir / name
     if target.exists():
         raise BadInput(f"{target} exists already", remedy="give another -o or --name")
+    refuse_inside(folder, target)
     try:
         laid = (_native if options.backend == "native" else _python)(bundle, replace(options, name=name), target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(target, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise StorageFailed(f"cannot write {target}: {error.strerror or error}") from error
         raise
     return laid
 
@@ -107,6 +111,9 @@ def _refuse_python(bundle: Bundle, options: LayoutOptions) -> None:
             f"the Python variant opens {', '.join(PYTHON_FORMATS)}, not {bundle.artifact.format}",
             remedy="--backend native",
         )
+    provider = dict(bundle.candidate.options.provider_options).get("provider")
+    if bundle.artifact.format == "onnx" and provider not in (None, "cpu", "cuda"):
+        raise NotAvailable(f"the Python variant has no {provider} inside ONNX Runtime", remedy="--backend native")
     odd = [s.name for s in (*bundle.signature.inputs, *bundle.signature.outputs) if s.dtype == "bfloat16"]
     if odd:
         raise NotAvailable(f"Triton's Python backend has no bfloat16 arrays, which {odd[0]!r} needs")

@@ -42,13 +42,17 @@ def parameters(values: Mapping[str, object]) -> Settings:
     return {"parameters": {key: {"string_value": str(value)} for key, value in values.items()}} if values else {}
 
 
+_LEVELS = {"all": 0, "basic": -1, "extended": 1, "disable": 2}
+"""``optimization.graph.level`` as the backend's README has it."""
+
+
 def _onnxruntime(options: OpenOptions) -> Settings:
     given = dict(options.provider_options)
     level = given.pop("graph_optimization_level", None)
     provider = given.pop("provider", None)
     optimization: Settings = {}
     if level is not None:
-        optimization["graph"] = {"level": {"disable": -1, "basic": 1, "extended": 2, "all": 0}[level]}
+        optimization["graph"] = {"level": _LEVELS[level]}
     if provider in ("tensorrt", "openvino"):
         side = "gpu_execution_accelerator" if provider == "tensorrt" else "cpu_execution_accelerator"
         accelerator: Settings = {"name": provider}

@@ -122,12 +122,31 @@ def _openvino(path: Path, options: Mapping[str, Any], inputs: Sequence[str], out
     return run
 
 
+_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+
+
 def _onnxruntime(path: Path, options: Mapping[str, Any], inputs: Sequence[str], outputs: Sequence[str]) -> Run:
     library: Any = importlib.import_module("onnxruntime")
+    given = {k: v for k, v in options["provider_options"].items() if k not in ("provider", "io_binding")}
     settings = library.SessionOptions()
     settings.intra_op_num_threads = options["threads"]
-    provider = "CUDAExecutionProvider" if options["device"].startswith("cuda") else "CPUExecutionProvider"
-    session = library.InferenceSession(str(path), settings, providers=[provider])
+    level = _LEVELS[given.pop("graph_optimization_level", "all")]
+    settings.graph_optimization_level = getattr(library.GraphOptimizationLevel, level)
+    for key in [k for k in given if "." in k]:
+        settings.add_session_config_entry(key, given.pop(key))
+    kind, _, index = options["device"].partition(":")
+    provider = "CPUExecutionProvider"
+    if kind == "cuda":
+        provider = "CUDAExecutionProvider"
+        given = {"device_id": index or "0", "use_tf32": str(int(options["precision"] == "tf32")), **given}
+    session = library.InferenceSession(str(path), settings, providers=[(provider, given)])
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"onnxruntime fell back from {provider} to {', '.join(session.get_providers())}")
     texts = {value.name for value in session.get_inputs() if value.type == "tensor(string)"}
 
     def run(feed: Mapping[str, Array]) -> Sequence[Array]:

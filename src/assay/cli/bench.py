@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from assay.cli.bench_load import BATCHES, load_options, loadgen_of, press_of, refuse_strangers
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
+from assay.cli.options import SourceArguments, common, duration, model_options, one_precision, output_of
 from assay.cli.output import Output
 from assay.core.errors import EXIT_INTERNAL, EXIT_LIMIT_MISSED, EXIT_OK, BadInput
 
@@ -32,7 +32,7 @@ SCENARIOS = ("latency", "offline", "clients", "server")
 @click.option("--format", "form", type=click.Choice(["table", "torchpipe"]), default="table", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep Records and raw values; resumes.")
 @click.option("--batch", "--batches", "batch", metavar="N,…|A:B:xK", help=f"Latency, offline; default {BATCHES}.")
-@click.option("--duration", type=float, metavar="SECONDS", help="Default: 3, for server 10.")
+@click.option("--duration", metavar="TIME", help="Such as 500ms, 3s or 1m.  Default: 3s, for server 10s.")
 @click.option(
     "--within",
     type=click.FloatRange(min=0),
@@ -86,12 +86,10 @@ def _asked(values: dict[str, Any]) -> Bench:
 
     precision = one_precision(values["precision"], "bench")
     scenario = values["scenario"]
+    values = {**values, "duration": duration(values["duration"])}
     refuse_strangers(values)
     if values["form"] == "torchpipe" and scenario != "clients":
         raise BadInput(f"torchpipe's table is about clients, not about {scenario}", remedy="--scenario clients")
-    duration_s = values["duration"]
-    if duration_s is not None and not duration_s > 0:
-        raise BadInput(f"a measurement lasts longer than {duration_s:g} s", remedy="--duration 3")
     loadgen = loadgen_of(values)
     return Bench(
         model=values["models"][0],
@@ -102,7 +100,7 @@ def _asked(values: dict[str, Any]) -> Bench:
         device=values["device"],
         threads=values["threads"],
         batches=_batches(values["batch"]),
-        duration_s=3.0 if duration_s is None else duration_s,
+        duration_s=3.0 if values["duration"] is None else values["duration"],
         within=values["within"],
         press=None if loadgen else press_of(values),
         noise_floor=values["noise_floor"],
@@ -141,7 +139,7 @@ def _show(output: Output, records: Sequence[Record], form: str, many: bool) -> N
         from assay._version import __version__
         from assay.present.torchpipe import torchpipe_markdown
 
-        output.say(torchpipe_markdown(records, __version__).rstrip("\n"))
+        output.say_lines(torchpipe_markdown(records, __version__).rstrip("\n").split("\n"))
     elif (many or len(records) > 3) and not any("answer" in r.details for r in records):
         _listing(output, records)
     else:

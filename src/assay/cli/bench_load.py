@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 BATCHES = "1,8"
+MOST_COUNTS = 10_000
+"""Of a range: each is a measurement of its own."""
 
 _BELONGS: dict[str, tuple[str, ...]] = {
     "batch": ("latency", "offline"),
@@ -154,7 +156,7 @@ def counts(text: str, what: str, example: str) -> tuple[int, ...]:
         low, high, by = int(first), int(last), int(step.removeprefix("x") or 1)
     except ValueError:
         low, high, by = 0, 0, 0
-    if low < 1 or high < low or by < (2 if grows else 1):
+    if low < 1 or high < low or by < (2 if grows else 1) or (not grows and (high - low) // by >= MOST_COUNTS):
         raise BadInput(f"{text!r} is not a range of {what}", remedy=f"{example.split()[0]} 1:32:x2")
     found = [low]
     while (following := found[-1] * by if grows else found[-1] + by) <= high:
@@ -177,11 +179,11 @@ def _trace(name: str) -> tuple[float, ...]:
         raise BadInput(
             f"{name!r} is neither a kind of arrivals nor a file of arrival times", remedy="--arrivals poisson"
         )
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         times = json.loads(text) if text.lstrip().startswith("[") else text.split()
         found = tuple(float(t) for t in times)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"{path} does not hold arrival times: {error}", remedy="one time in seconds a line") from None
     if len(found) < 2 or not found[-1] > found[0]:
         raise BadInput(f"{path} holds {len(found)} arrival times; at least two, ascending, are needed")

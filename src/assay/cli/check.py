@@ -28,7 +28,7 @@ def command(**values: Any) -> int:
     for step in found.steps:
         output.say(f"{step.state.replace('_', ' '):<9} {step.name}: {step.text}")
     if found.error is not None:
-        output.warn(str(found.error))
+        output.warn_of(found.error)
     output.say(f"{'passed' if found.ok else 'FAILED'}  sha256:{found.digest.removeprefix('sha256:')}")
     if found.ok and values["digest"] is None:
         output.note("--digest sha256:… pins the bundle to a digest that came another way")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import common, output_of, words
+from assay.cli.options import common, fraction, output_of, words
 from assay.core.errors import BadInput
 
 FIGURES = ("throughput", "latency.p50", "latency.p90", "latency.p99", "latency.mean")
@@ -38,7 +38,7 @@ def command(**values: Any) -> int:
     from assay.job.comparing import cases_of, contradictions, load_runs, paired_accuracies
     from assay.judge.compare_runs import Asked, compare
 
-    margin = _share(values["margin"])
+    margin = fraction(values["margin"], "--margin", "5%") or 0.0
     runs = load_runs(values["runs"])
     if values["fail_on"] and len(runs) != 2:
         raise BadInput(f"--fail-on regression takes BASE and NEW, not {len(runs)} runs")
@@ -69,16 +69,6 @@ def _write_html(output: Any, runs: Any, verdict: Any, file: Path) -> None:
     from assay.present.html import render
 
     output.say(str(write_text(file, render(joint_report(runs, verdict)))))
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise BadInput(f"--margin {text}: this is no share of the speed", remedy="--margin 5%")
-    return value
 
 
 def _code(comparison: Any, verdict: Any) -> int:
@@ -115,7 +105,7 @@ def _show(output: Any, comparison: Any, pairs: Any) -> None:
     for note in notes:
         output.say(note)
     if comparison.refused:
-        output.say("\nnot ranked:")
+        output.say_lines(["", "not ranked:"])
         for text in comparison.refused:
             output.say(f"  {text}")
     if pairs:

@@ -45,7 +45,7 @@ def command(**values: Any) -> int:
         asked = f"{shell!r} is not a shell that completions are there for" if shell else "which shell is not known"
         raise BadInput(f"{asked}: bash, zsh and fish are", remedy="assay completion bash")
     text = script(shell)
-    output.say(text)
+    output.say_lines(text.splitlines())
     output.result(extra={"shell": shell, "script": text, "how": HOW[shell]})
     return 0
 

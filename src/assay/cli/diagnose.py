@@ -92,22 +92,18 @@ def command(**values: Any) -> int:
 
 
 def _preprocess(output: Output, pair: Any, values: dict[str, Any]) -> int:
-    from rich.table import Table
-
     from assay.cli.progress import progress_for
     from assay.job.diagnose.preprocess import Transforms, compare_transforms
     from assay.present.figures import format_figure
+    from assay.present.terminal import listing
 
     asked = Transforms(pair, values["preprocess"], values["training"], values["samples"], values["scored"])
     compared = compare_transforms(asked, SourceArguments(values).source(Path()), progress_for(output))
     found = compared.found
     if found.steps:
-        table = Table(title="steps that differ (levels of 0-255, each step alone)")
-        for header in ("step", "training", "deployed", "mean", "largest"):
-            table.add_column(header)
-        for step in found.steps:
-            table.add_row(step.words, step.training, step.deployed, f"{step.mean:.3g}", f"{step.largest:.3g}")
-        output.show(table)
+        headers = ("step", "training", "deployed", "mean", "largest")
+        rows = [(s.words, s.training, s.deployed, f"{s.mean:.3g}", f"{s.largest:.3g}") for s in found.steps]
+        output.show(listing("steps that differ (levels of 0-255, each step alone)", headers, rows))
     output.say(f"all together: {found.mean:.3g} levels on average, {found.largest:.3g} at most, {found.files} files")
     if found.layout is not None:
         output.say(f"layout: {found.layout}")
@@ -122,14 +118,11 @@ def _preprocess(output: Output, pair: Any, values: dict[str, Any]) -> int:
 
 
 def _show(output: Output, found: Any, mapping: bool) -> None:
-    from rich.table import Table
+    from assay.present.terminal import listing
 
-    table = Table(title="error by stage (relative rms of the worst output)")
-    for header in ("stage", "added", "its due", "in all", ""):
-        table.add_column(header)
-    for row in found.rows:
-        table.add_row(row.name, _figure(row.added), f"{row.due:.2g}", _figure(row.total), f"{row.state} {row.text}")
-    output.show(table)
+    headers = ("stage", "added", "its due", "in all", "")
+    rows = [(r.name, _figure(r.added), f"{r.due:.2g}", _figure(r.total), f"{r.state} {r.text}") for r in found.rows]
+    output.show(listing("error by stage (relative rms of the worst output)", headers, rows))
     for guilty in found.guilty:
         piece = guilty.piece
         output.say(

@@ -115,7 +115,7 @@ def _against(values: dict[str, Any]) -> Against | None:
 
     margin = values["margin"]
     if values["against"] is not None:
-        return Against(values["against"], None if margin is None else fraction(margin), values["sequential"])
+        return Against(values["against"], fraction(margin, "--margin", "1%"), values["sequential"])
     if values["sequential"] or margin is not None:
         raise BadInput(
             "a drop needs something to drop from",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, export_options, model_options, output_of
+from assay.cli.options import SourceArguments, common, export_options, model_options, output_of, sizes
 from assay.core.errors import BadInput
 
 
@@ -63,6 +63,8 @@ def command(**values: Any) -> int:
 def _batch(text: str | None) -> int | str | None:
     if text is None or text == "dynamic":
         return text
-    if not text.isdigit() or int(text) < 1:
-        raise BadInput(f"{text!r} is neither a batch size nor the word dynamic", remedy="--batch 8")
-    return int(text)
+    try:
+        (size,) = sizes(text)
+    except (BadInput, ValueError):
+        raise BadInput(f"{text!r} is neither a batch size nor the word dynamic", remedy="--batch 8") from None
+    return size

@@ -20,7 +20,17 @@ from assay.core.errors import (
     AssayError,
     StorageFailed,
 )
-from assay.present.text import printable
+from assay.present.text import hanging
+
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+_ELSEWHERE = "free some room or give another --out, then run it again"
+_STORAGE: dict[int, tuple[str, str]] = {
+    errno.ENOSPC: ("write", _ELSEWHERE),
+    errno.EDQUOT: ("write", _ELSEWHERE),
+    errno.EROFS: ("write", _ELSEWHERE),
+    errno.EACCES: ("read or write", "check who may read and write it, or give another --out"),
+    errno.EPERM: ("read or write", "check who may read and write it, or give another --out"),
+}
 
 
 def report_failure(error: BaseException, arguments: list[str]) -> int:
@@ -29,9 +39,9 @@ def report_failure(error: BaseException, arguments: list[str]) -> int:
     target = _json_target(arguments)
     if target is not None:
         _write_json(target, json.dumps(_as_json(arguments, code, message, remedy)))
-    click.echo(printable(f"assay: {message}"), err=True)
+    click.echo(hanging(f"assay: {message}"), err=True)
     if remedy:
-        click.echo(printable(f"  try: {remedy}"), err=True)
+        click.echo(hanging(f"  try: {remedy}"), err=True)
     if log:
         click.echo(f"  log: {log}", err=True)
     return code
@@ -47,17 +57,15 @@ def _explain(error: BaseException) -> tuple[int, str, str | None, str | None]:
         return EXIT_BAD_INPUT, error.format_message(), None, None
     if isinstance(error, AssayError):
         return error.exit_code, error.message, error.remedy, error.log
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in _STORAGE:
         where = f": {error.filename}" if error.filename else ""
-        failed = StorageFailed(f"cannot write ({error.strerror}){where}")
-        return failed.exit_code, failed.message, "free some room or give another --out, then run it again", None
-    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        return (
-            EXIT_BAD_INPUT,
-            f"a path that was given is none: {error.strerror}",
-            "check the names that were typed",
-            None,
-        )
+        what, remedy = _STORAGE[error.errno]
+        failed = StorageFailed(f"cannot {what} ({error.strerror}){where}")
+        return failed.exit_code, failed.message, remedy, None
+    if isinstance(error, OSError) and error.errno in _NO_PATH:
+        where = f": {error.filename}" if error.filename and error.errno != errno.ENAMETOOLONG else ""
+        message = f"a path that was given is none: {error.strerror}{where}"
+        return EXIT_BAD_INPUT, message, "check the names that were typed", None
     if isinstance(error, ModuleNotFoundError) and error.name and find_spec(error.name.partition(".")[0]) is None:
         return EXIT_NOT_AVAILABLE, *_not_installed(error.name), None
     return (
@@ -90,10 +98,13 @@ def _json_target(arguments: list[str]) -> str | None:
 
 
 def _write_json(target: str, text: str) -> None:
+    from assay.cli.output import is_foreign
+
     if target != "-":
         try:
-            Path(target).write_text(text + "\n")
-            return
+            if not is_foreign(Path(target)):
+                Path(target).write_text(text + "\n", encoding="utf-8")
+                return
         except OSError:
             pass  # the failure is still told: on stdout
     click.echo(text)

@@ -13,7 +13,7 @@ from assay.cli.options import common, output_of
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--nodes", is_flag=True, help="List every node with its attributes.")
-@click.option("--trust", is_flag=True, help="Open files that run code (TorchScript, .pt2).")
+@click.option("--trust", is_flag=True, help="Not needed: a file that is named is opened.")
 @common
 def command(**values: Any) -> int:
     """Signature, IR version, opsets, operators, parameters and MACs of FILE.

@@ -14,9 +14,11 @@ _seen = threading.Event()
 
 
 def install() -> None:
-    """Remember SIGINT besides raising KeyboardInterrupt; only in a process's main thread."""
+    """Remember SIGINT besides raising KeyboardInterrupt, and let SIGTERM end the process as an exit does: with its
+    children, locks and temporary folders.  Only in a process's main thread."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupted)
+        signal.signal(signal.SIGTERM, _ended)
 
 
 def check() -> None:
@@ -24,6 +26,10 @@ def check() -> None:
     if _seen.is_set():
         _seen.clear()
         raise KeyboardInterrupt
+
+
+def _ended(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from assay.cli.output import Output
+from assay.cli.output import Output, is_foreign
 from assay.core.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:  # both need numpy, whose import would double the time that ``assay runs`` takes
@@ -29,11 +29,27 @@ def common(function: F) -> F:
             default=None,
             metavar="[FILE]",
             help="Machine-readable result to FILE, or alone on stdout.",
+            callback=_json_file,
         ),
         click.option("--quiet", is_flag=True, help="Only the result."),
         click.option("--debug", is_flag=True, help="Show Python tracebacks."),
     ]
     return _apply(function, options)
+
+
+def _json_file(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Raises BadInput, before a long run, for what cannot become a result and for a file that one must not replace."""
+    if value is None or value == "-" or ctx.resilient_parsing:
+        return value
+    path = Path(value)
+    if path.is_dir() or any(folder.is_file() for folder in path.parents):
+        raise BadInput(f"--json {value}: there can be no such file", remedy="--json=result.json")
+    if is_foreign(path):
+        raise BadInput(
+            f"--json {value}: this file is there already and holds no result of assay; it is left alone",
+            remedy="--json=NEW.json, or --json as the last word for stdout",
+        )
+    return value
 
 
 def model_options(function: F) -> F:
@@ -132,6 +148,7 @@ class SourceArguments:
             strict=not v["no_strict"],
             seed=v["seed"],
             shapes=self.shapes,
+            ranges=self.ranges,
         )
 
     def export(self, batch: int | str | None = None) -> Any:
@@ -196,8 +213,8 @@ def sizes(text: str, example: str = "--batch 1,4,8") -> tuple[int, ...]:
     return found
 
 
-def fraction(text: str | None) -> float | None:
-    """``"0.5%"`` or ``"0.005"`` -> 0.005.  Raises BadInput."""
+def fraction(text: str | None, option: str = "--max-drop", example: str = "0.5%") -> float | None:
+    """``"0.5%"`` or ``"0.005"`` -> 0.005; None stays None.  Raises BadInput for what is no share from 0 up to 100 %."""
     if text is None:
         return None
     number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
@@ -206,7 +223,25 @@ def fraction(text: str | None) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise BadInput(f"{text!r} is not a drop in accuracy", remedy="--max-drop 0.5%")
+        raise BadInput(
+            f"{option} {text}: this is not a drop or a margin from 0 up to 100 %", remedy=f"{option} {example}"
+        )
+    return value
+
+
+def duration(text: str | None, option: str = "--duration") -> float | None:
+    """How long something is to take: ``"50ms"``, ``"2s"``, ``"1m"``, or a plain number of seconds -> seconds; None
+    stays None.  Raises BadInput for anything else, and for what is not above zero."""
+    from assay.core.units import parse_seconds
+
+    if text is None:
+        return None
+    try:
+        value = parse_seconds(text)
+    except ValueError as error:
+        raise BadInput(f"{option} {text}: {error}", remedy=f"{option} 3s") from None
+    if not value > 0:
+        raise BadInput(f"{option} {text}: a measurement lasts longer than {value:g} s", remedy=f"{option} 3s")
     return value
 
 

@@ -11,7 +11,7 @@ from assay.cli.output import Output
 from assay.core import clock
 from assay.core.units import format_rate, format_seconds
 from assay.job.progress import Progress, Silent
-from assay.present.text import printable
+from assay.present.text import hanging, one_line
 
 
 class Lines:
@@ -25,7 +25,7 @@ class Lines:
 
     def stage(self, name: str, detail: str = "") -> None:
         interrupts.check()
-        self._name = printable(f"{name:<9} {detail}" if detail else name)
+        self._name = f"{name:<9} {one_line(detail)}" if detail else name
         self._started = self._shown = clock.now()
         if self._live:
             click.echo(f"\r\x1b[K{self._name} …", nl=False, err=True)
@@ -33,11 +33,11 @@ class Lines:
     def done(self, text: str) -> None:
         took = clock.now() - self._started
         start = "\r\x1b[K" if self._live else ""
-        click.echo(f"{start}{self._name}: {printable(text)}  [{format_seconds(took)}]", err=True)
+        click.echo(f"{start}{hanging(f'{self._name}: {text}')}  [{format_seconds(took)}]", err=True)
 
     def note(self, text: str) -> None:
         start = "\r\x1b[K" if self._live else ""
-        click.echo(f"{start}  note: {printable(text)}", err=True)
+        click.echo(f"{start}{hanging(f'  note: {text}')}", err=True)
 
     def advance(self, done: int, total: int | None) -> None:
         now = clock.now()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.cli.options import common, fraction, output_of
-from assay.core.errors import BadInput
+from assay.cli.options import common, duration, fraction, output_of
 
 if TYPE_CHECKING:
     from assay.cli.output import Output
@@ -40,25 +39,33 @@ def command(**values: Any) -> int:
 
     Exit code 1 when an output differs or a speed is worse beyond noise.
     """
+    from assay.job.replay.one import Replay, replay
+
+    seconds = duration(values["duration"]) or 3.0
+    request = Replay(
+        values["bundle"],
+        values["digest"],
+        values["trust"],
+        seconds,
+        fraction(values["margin"], "--margin", "5%") or 0.0,
+    )
     if values["versions"]:
         return _with_versions(values)
     output = output_of("replay", values)
-    from assay.job.replay.one import Replay, replay
-
-    request = Replay(
-        values["bundle"], values["digest"], values["trust"], _seconds(values["duration"]), _margin(values["margin"])
-    )
     found = replay(request)
     _show(output, found)
     return found.exit_code
 
 
 def _with_versions(values: dict[str, Any]) -> int:
-    from assay.job.replay.overlay import check_requirement, install, run_with
+    from assay.bundle.contents import read_bundle
+    from assay.job.replay.overlay import check_imports, check_requirement, install, run_with
 
     wanted = [check_requirement(text) for text in values["versions"]]
+    read_bundle(values["bundle"])  # what is no bundle is told before anything is downloaded
     with tempfile.TemporaryDirectory(prefix="assay-replay-") as folder:
         install(wanted, Path(folder))
+        check_imports(wanted, Path(folder), os.environ)
         return run_with(Path(folder), _without_versions(values), os.environ)
 
 
@@ -73,25 +80,6 @@ def _without_versions(values: dict[str, Any]) -> list[str]:
     return arguments
 
 
-def _seconds(text: str) -> float:
-    from assay.core.units import parse_seconds
-
-    try:
-        value = parse_seconds(text)
-    except ValueError as error:
-        raise BadInput(f"--duration {text}: {error}", remedy="--duration 3s") from None
-    if not value > 0:
-        raise BadInput(f"--duration {text}: a measurement takes longer than that", remedy="--duration 3s")
-    return value
-
-
-def _margin(text: str) -> float:
-    try:
-        return fraction(text) or 0.0
-    except BadInput:
-        raise BadInput(f"--margin {text}: a share between 0 and 100 %", remedy="--margin 5%") from None
-
-
 def _show(output: Output, found: Replayed) -> None:
     for step in found.check.steps:
         output.say(f"{step.state.replace('_', ' '):<13} {step.name}: {step.text}")
@@ -104,7 +92,7 @@ def _show(output: Output, found: Replayed) -> None:
     for text in found.not_checked:
         output.say(f"{'not checked':<13} {text}")
     if found.check.error is not None:
-        output.warn(str(found.check.error))
+        output.warn_of(found.check.error)
     output.say(_conclusion(found))
     output.result(records=found.records, extra={"replay": found.to_json()})
 
@@ -116,3 +104,13 @@ def _conclusion(found: Replayed) -> str:
     if not found.moves or open_ones == len(found.moves):
         return "the outputs hold; whether a speed moved could not be shown"
     return "nothing got worse beyond noise" + (f"; {open_ones} figures could not be shown" if open_ones else "")
+
+
+if __name__ == "__main__":  # with other versions before the installed ones on the path: see job/replay/overlay.py
+    import sys
+
+    from assay.cli.main import main
+    from assay.core.child import end_with_parent
+
+    end_with_parent()
+    main(["replay", *sys.argv[1:]])

@@ -65,7 +65,7 @@ def command(**values: Any) -> int:
     from assay.job.user_code import user_transform
 
     arguments = SourceArguments(values)
-    out = values["out"] or default_folder(_short(values["model"]))
+    out = values["out"] or default_folder(short_name(values["model"]))
     max_drop = fraction(values["max_drop"])
     request = RunRequest(
         model=values["model"],
@@ -114,7 +114,7 @@ def _buckets(text: str | None) -> tuple[int, ...]:
     return tuple(sorted(sizes(text, "--buckets 1,2,4,8"))) if text else ()
 
 
-def _short(model: str) -> str:
+def short_name(model: str) -> str:
     """A name for the run folder: what stands after the last colon, or the file's stem."""
     name = model.partition("?")[0].rstrip("/").rpartition(":")[2]
     return Path(name).stem if "/" in name or name.endswith((".onnx", ".pt", ".pth", ".xml")) else name

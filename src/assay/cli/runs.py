@@ -58,7 +58,7 @@ def _print(output: Any, title: str, headers: tuple[str, ...], rows: list[tuple[s
     if len(rows) <= MOST_STYLED:
         output.show(listing(title, headers, rows))
     else:
-        output.say("\n".join([title, *listing_lines(headers, rows)]))
+        output.say_lines([title, *listing_lines(headers, rows)])
 
 
 def _run_table(runs: Sequence[Any]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:

@@ -16,7 +16,7 @@ from assay.cli.output import Output
 from assay.cli.ray_options import HERE, ray_options
 from assay.core import clock
 from assay.core.errors import BadInput
-from assay.present.text import printable
+from assay.present.text import hanging, printable
 
 _FILE = click.Path(path_type=str)
 
@@ -156,7 +156,7 @@ class Log:
             line = _for_people(event, about)
         if line and (event == "refused" or not self._output.quiet):
             with self._lock:
-                click.echo(printable(line), err=True)
+                click.echo(printable(line) if self._json or event == "listening" else hanging(line), err=True)
 
 
 def _for_people(event: str, about: Mapping[str, Any]) -> str:

@@ -130,13 +130,13 @@ def budget_of(text: str, option: str = "--budget") -> float:
 
 
 def _run_request(values: dict[str, Any]) -> RunRequest:
-    from assay.cli.run import _short
+    from assay.cli.run import short_name
     from assay.job.folder import default_folder
     from assay.job.request import Int8, RunRequest
     from assay.judge.policy import DEFAULT_POLICY, Policy
 
     arguments = SourceArguments(values)
-    out = values["out"] or default_folder(f"{_short(values['model'])}-tune")
+    out = values["out"] or default_folder(f"{short_name(values['model'])}-tune")
     return RunRequest(
         model=values["model"],
         out=out,

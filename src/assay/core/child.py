@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import pickle
 import signal
@@ -27,6 +28,10 @@ from assay.core.errors import AssayError, ChildFailed
 from assay.core.table import load
 from assay.core.units import Bytes, Seconds, format_bytes, format_seconds
 
+_AS_HERE = (
+    "import json, runpy, sys; sys.path += [p for p in json.loads(sys.argv.pop(1)) if p not in sys.path]; "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 _POLL_S = 0.05
 _TAIL = 4000
 _PR_SET_PDEATHSIG = 1
@@ -92,8 +97,18 @@ def run(target: str, arguments: Mapping[str, Any], limits: Limits | None = None)
     return Outcome(value, peak, output)
 
 
+def interpreter(module: str, *arguments: str) -> list[str]:
+    """The command that runs ``module`` in a new interpreter, which finds modules where this one does.
+
+    ``python -m`` would look into the current folder first: a file ``onnx.py`` or ``queue.py`` that happens to lie
+    there would be run in place of the library.
+    """
+    found = [p for p in sys.path if isinstance(p, str)]
+    return [sys.executable, "-P", "-c", _AS_HERE, json.dumps(found), module, *arguments]
+
+
 def _spawn(call: Path, result: Path, log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "assay.core.child", str(call), str(result)]
+    command = interpreter("assay.core.child", str(call), str(result))
     with log.open("wb") as out:
         return subprocess.Popen(
             command,
@@ -164,7 +179,7 @@ def _proportional(folder: Path) -> Bytes:
     return _resident(folder)
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[Any]) -> None:
     """End the child and whatever it started, also after it left by itself."""
     if sys.platform == "win32":  # which has no groups: the child alone
         process.kill()

@@ -71,7 +71,10 @@ class Measures:
     @property
     def relative_rms(self) -> float:
         """Root mean square of the error over that of the reference, 10^(−SNR/20): 0 when equal."""
-        return 10 ** (-self.snr_db / 20) if self.snr_db > -math.inf else math.inf
+        try:
+            return 10.0 ** (-self.snr_db / 20) if self.snr_db > -math.inf else math.inf
+        except OverflowError:
+            return math.inf
 
     def excess(self, atol: float, rtol: float) -> float:
         """The largest \\|c − r\\| − (atol + rtol·\\|r\\|): zero or less is exactly numpy's ``allclose``.
@@ -109,8 +112,9 @@ class Accumulator:
         self._absolute, self._relative, self._hull = Spread(), Spread(), Hull()
         self._meaning = Meaning()
 
+    @np.errstate(over="ignore", invalid="ignore")  # what leaves the range of float64 is infinitely large
     def add(self, reference: Array, candidate: Array) -> None:
-        """Add a pair of arrays of equal shape (ValueError otherwise)."""
+        """Add a pair of arrays of numbers of equal shape (ValueError otherwise)."""
         if reference.shape != candidate.shape:
             raise ValueError(f"shapes differ: {reference.shape} and {candidate.shape}")
         self._tiny_r += _denormals(reference)
@@ -123,19 +127,21 @@ class Accumulator:
         whole = bool(both.all())
         if not whole:
             self._count_bad((r, c), (good_r, good_c))
-        self._add_rows(r, c, both, whole)
+        error = _wide_errors(reference, candidate)
+        if error is None:
+            error = np.abs(c - r) if whole else np.abs(np.where(both, c, 0.0) - np.where(both, r, 0.0))
+        self._add_rows(error)
         if whole:
             self._meaning.add(r, c)
-        r, c = (r.ravel(), c.ravel()) if whole else (r[both], c[both])
-        self._n += r.size
-        if r.size:
-            self._add_finite(r, c)
+        self._n += int(both.sum())
+        if both.any():
+            self._add_finite(*((a.ravel() for a in (r, c, error)) if whole else (r[both], c[both], error[both])))
 
-    def _add_finite(self, r: Array, c: Array) -> None:
-        """Flat, finite values."""
-        error, size = np.abs(c - r), np.abs(r)
+    def _add_finite(self, r: Array, c: Array, error: Array) -> None:
+        """Flat, finite values and \\|c − r\\|."""
+        size = np.abs(r)
         rr = float(np.dot(r, r))
-        floor = 1e-6 * math.sqrt(rr / r.size)
+        floor = 1e-6 * math.sqrt(rr / r.size) if rr < math.inf else 1e-6 * float(size.max())
         # A reference of zeros has no scale: any error at all is then infinitely large.
         relative = error / np.maximum(size, floor) if floor else np.where(error > 0, np.inf, 0.0)
         self._max_abs = max(self._max_abs, float(error.max()))
@@ -160,14 +166,13 @@ class Accumulator:
             rows = (good_r & good_c).reshape(len(r), -1).all(1)
             self._bad_rows += [self._seen_rows + int(i) for i in np.flatnonzero(~rows)[:10]]
 
-    def _add_rows(self, r: Array, c: Array, both: Array, whole: bool) -> None:
-        """The mean squared error of every row; NaN and infinity left out."""
-        if not r.ndim or not r.size:
+    def _add_rows(self, error: Array) -> None:
+        """The mean squared error of every row; 0 stands where one of the two was NaN or infinite."""
+        if not error.ndim or not error.size:
             return
-        error = c - r if whole else np.where(both, np.where(both, c, 0.0) - np.where(both, r, 0.0), 0.0)
-        error = error.reshape(len(r), -1)
-        self._row_errors.append(np.einsum("ij,ij->i", error, error) / error.shape[1])
-        self._seen_rows += len(r)
+        rows = error.reshape(len(error), -1)
+        self._row_errors.append(np.einsum("ij,ij->i", rows, rows) / rows.shape[1])
+        self._seen_rows += len(rows)
 
     def _count_top1(self, r: Array, c: Array) -> None:
         if r.ndim != 2 or r.shape[1] < 2:
@@ -219,6 +224,15 @@ class Accumulator:
         return (worst / rms if rms else (math.inf if worst else 0.0)), index
 
 
+def _wide_errors(reference: Array, candidate: Array) -> Array | None:
+    """\\|c − r\\| of 64-bit integers, which float64 does not tell apart beyond 2^53; None for any others."""
+    dtype = reference.dtype
+    if dtype != candidate.dtype or dtype.kind not in "iu" or dtype.itemsize < 8:
+        return None
+    a, b = reference.astype(np.uint64), candidate.astype(np.uint64)  # their differences are right modulo 2^64
+    return np.asarray(np.where(candidate >= reference, b - a, a - b), np.float64)
+
+
 def _denormals(array: Array) -> int:
     """How many values lie below the format's smallest normal number, zero aside."""
     try:
@@ -232,7 +246,8 @@ def _denormals(array: Array) -> int:
 def _snr(signal: float, noise: float) -> float:
     if noise == 0.0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0.0 else -math.inf
+    ratio = signal / noise  # 0 where it is too small for a float64, NaN where both are infinite
+    return 10 * math.log10(ratio) if ratio > 0.0 else -math.inf
 
 
 def compare(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, Measures]:

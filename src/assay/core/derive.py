@@ -94,19 +94,6 @@ def ratio(rate: PerSecond, baseline: PerSecond) -> Derived:
     return _made(value, "ratio", "rate / baseline", {"rate": rate, "baseline": baseline}, True)
 
 
-def per_watt(rate: PerSecond, power_w: float) -> Derived:
-    """Samples per second and watt, that is, samples per joule."""
-    value = _positive("rate", rate) / _positive("power", power_w)
-    return _made(value, "samples/J", "rate / power", {"rate": rate, "power_w": power_w}, True)
-
-
-def per_cost(rate: PerSecond, cost_per_hour: float) -> Derived:
-    """Samples for one unit of money, at a price per hour."""
-    value = _positive("rate", rate) * 3600 / _positive("cost per hour", cost_per_hour)
-    inputs = {"rate": rate, "cost_per_hour": cost_per_hour}
-    return _made(value, "samples/cost", "rate × 3600 s / cost per hour", inputs, False)
-
-
 def _positive(name: str, value: float) -> float:
     if not math.isfinite(value) or value <= 0:
         raise BadInput(f"nothing can be derived from a {name} of {value}", remedy="give a number above zero")

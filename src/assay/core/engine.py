@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+from assay.core import checked
 from assay.core.artifact import Artifact, digest_json
 from assay.core.errors import WrongPrecision
 from assay.core.tensors import Array, Feed, Signature
@@ -56,14 +57,16 @@ class OpenOptions:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OpenOptions:
+        """Raises KeyError for what is missing, TypeError for a value of a wrong kind."""
+        given: dict[str, Any] = checked.field(data, "provider_options", dict)
         return cls(
-            precision=data["precision"],
-            device=data["device"],
-            buckets=tuple(data["buckets"]),
-            threads=data["threads"],
-            streams=data["streams"],
-            instances=data["instances"],
-            provider_options=tuple(sorted(data["provider_options"].items())),
+            precision=checked.field(data, "precision", str),
+            device=checked.field(data, "device", str),
+            buckets=checked.each(data, "buckets", int),
+            threads=checked.optional(data, "threads", int),
+            streams=checked.optional(data, "streams", int),
+            instances=checked.field(data, "instances", int),
+            provider_options=tuple((key, checked.field(given, key, str)) for key in sorted(given)),
         )
 
 

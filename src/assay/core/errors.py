@@ -5,9 +5,9 @@
     AssayError                  4   an internal or vendor failure
     ├── BadInput                2   what was asked for cannot be right
     │   ├── SignatureMismatch   2   names, shapes or dtypes that do not fit
-    │   └── UnknownName         2   not in a table; near names are suggested
+    │   ├── UnknownName         2   not in a table; near names are suggested
+    │   └── UntrustedCode       2   a file would run code and nobody allowed it
     ├── NotAvailable            3   asked for by name, but not here
-    ├── UntrustedCode           2   a file would run code and nobody allowed it
     ├── ExportFailed            4   the exporter could not do what was asked
     ├── EngineFailed            4   build, open or run failed inside an engine
     │   └── WrongPrecision      4   it ran, but not as asked (provider, precision)
@@ -63,8 +63,8 @@ class UnknownName(BadInput):
     """A name that is not among the known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        self.near = suggest(name, known)
         shown = sorted(known)
+        self.near = suggest(name, shown)
         hint = f"did you mean {' or '.join(self.near)}?" if self.near else None
         if hint is None and len(shown) <= 20:
             hint = f"known: {', '.join(shown) or 'none'}"

@@ -3,7 +3,7 @@
 * ``psnr_db`` for images, shape (n, 1 or 3, h, w): 10 log10(span² / mean squared error), the span being
   the reference's largest minus its smallest value.
 * ``dice`` for masks, shape (n, classes, h, w) or (n, classes, d, h, w): every pixel's class is its largest
-  channel (one channel: above ½ where all values are probabilities, else above 0), and the score is the
+  channel (one channel: above ½ where all of the reference's are probabilities, else above 0), and the score is the
   mean of 2·|A ∩ B| / (|A| + |B|) over the classes that occur.
 * ``kl_mean``, ``kl_max`` for rows of scores, shape (n, classes): KL(reference ‖ candidate) in nats; rows that
   are no distributions are made into ones by softmax.
@@ -23,6 +23,8 @@ _MOST_CLASSES = 256
 
 
 class Meaning:
+    """Accumulates what suits an output; it keeps its shape from batch to batch, but for the rows."""
+
     def __init__(self) -> None:
         self._low, self._high = math.inf, -math.inf
         self._overlap: Array = np.zeros(0)
@@ -37,7 +39,8 @@ class Meaning:
         if r.ndim == 4 and r.shape[1] in (1, 3):
             self._low, self._high = min(self._low, float(r.min())), max(self._high, float(r.max()))
         if r.ndim in (4, 5) and r.shape[1] <= _MOST_CLASSES:
-            self._add_masks(_classes(r), _classes(c), max(r.shape[1], 2))
+            above = 0.5 if _are_probabilities(r) else 0.0  # of both: rounding may push one of the candidate's past 1
+            self._add_masks(_classes(r, above), _classes(c, above), max(r.shape[1], 2))
         if r.ndim == 2 and r.shape[1] >= 2:
             self._divergences.append(_divergence(r, c))
             if r.shape[1] > 5:
@@ -69,11 +72,14 @@ class Meaning:
         }
 
 
-def _classes(scores: Array) -> Array:
+def _are_probabilities(scores: Array) -> bool:
+    return bool(scores.min() >= 0 and scores.max() <= 1)
+
+
+def _classes(scores: Array, above: float) -> Array:
     if scores.shape[1] > 1:
         return np.asarray(scores.argmax(1))
-    probabilities = bool(scores.min() >= 0 and scores.max() <= 1)
-    return (scores[:, 0] > (0.5 if probabilities else 0.0)).astype(np.int64)
+    return (scores[:, 0] > above).astype(np.int64)
 
 
 def _divergence(r: Array, c: Array) -> Array:

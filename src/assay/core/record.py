@@ -24,6 +24,9 @@ from assay.core.lock import hold
 SCHEMA = "assay.record/1"
 STATUSES = ("ok", "skipped", "failed")
 _RAW = ("path", "sha256", "unit")
+_NAMES = ("run", "model", "candidate", "artifact", "engine", "engine_version", "precision", "device", "device_name")
+"""What Records are joined and listed by."""
+_CASE = ("scenario", "basis", "data", "evidence", "reference", "run_reference", "reference_candidate")
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,9 @@ class Figure:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Figure:
-        """Raises KeyError where the unit is missing, TypeError for a value of a wrong kind."""
-        value, low, high, confidence = (
-            checked.optional(data, name, (float, int)) for name in ("value", "low", "high", "confidence")
-        )
+        """Raises KeyError where the unit is missing, TypeError for a value of a wrong kind, ValueError for one that
+        no float64 holds."""
+        value, low, high, confidence = (checked.number(data, name) for name in ("value", "low", "high", "confidence"))
         n, reason = checked.optional(data, "n", int), checked.optional(data, "reason", str)
         return cls(value, checked.field(data, "unit", str), low, high, confidence, n, reason)
 
@@ -136,10 +138,19 @@ class Record:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
         data = upgrade(data)
-        raw = data["raw"]
+        raw, details = data["raw"], checked.field(data, "details", dict)
+        if data["kind"] in ("verify", "evaluate"):
+            _check_details(details)
         subject, conditions = checked.field(data, "subject", dict), checked.field(data, "conditions", dict)
         for named in (subject, conditions):
             checked.optional(named, "batch", int)
+        for name in _NAMES:
+            checked.optional(subject, name, str)
+        for name in _CASE:
+            checked.optional(conditions, name, str)
+        for named, names in ((subject, ("threads", "streams", "instances")), (conditions, ("samples", "available"))):
+            for name in names:
+                checked.number(named, name)
         return cls(
             kind=checked.field(data, "kind", str),
             subject=subject,
@@ -151,10 +162,29 @@ class Record:
             reason=checked.optional(data, "reason", str),
             warnings=checked.each(data, "warnings", str),
             raw=None if raw is None else RawSamples(*(checked.field(raw, name, str) for name in _RAW)),
-            details=checked.field(data, "details", dict),
+            details=details,
             created=checked.field(data, "created", str),
             id=checked.field(data, "id", str),
         )
+
+
+def _check_details(details: Mapping[str, Any]) -> None:
+    """What verdicts and reports read of a comparison and an evaluation.  Raises KeyError, TypeError."""
+    for name, kind in (
+        ("class", str),
+        ("primary", str),
+        ("outputs", dict),
+        ("tolerance", dict),
+        ("counts", dict),
+        ("failures", list),
+    ):
+        checked.optional(details, name, kind)
+    for name in ("self_check", "flipped"):
+        if details.get(name) is not None:
+            checked.each(details, name, dict)
+    for finding in details.get("self_check") or ():
+        for name in ("name", "state", "text"):
+            checked.field(finding, name, str)
 
 
 def upgrade(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -190,7 +220,11 @@ class RecordLog:
                 f"another assay process is writing to {self.path.parent}", remedy="wait for it, or use another --out"
             ) from None
         self._lock = lock
-        _end_last_line(self.path)
+        try:
+            _end_last_line(self.path)
+        except OSError as error:
+            self.__exit__()
+            raise StorageFailed(f"cannot write {self.path}: {error.strerror}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,18 +233,33 @@ class RecordLog:
             self._lock = None
 
     def append(self, record: Record) -> Record:
-        """Write one line and flush it to disk before returning."""
+        """Write one line and flush it to disk before returning; where that fails, nothing of it is left."""
         if self._lock is None:
             raise StorageFailed("this record log is not open for writing")
-        line = json.dumps(_plain(record.to_json()), allow_nan=False) + "\n"
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            _append(self.path, as_line(record).encode())
         except OSError as error:
             raise StorageFailed(f"cannot write {self.path}: {error.strerror}") from error
         return record
+
+
+def as_line(record: Record) -> str:
+    """The line a record file holds, with its end: JSON in which a number that is not finite is its name."""
+    return json.dumps(_plain(record.to_json()), allow_nan=False) + "\n"
+
+
+def _append(path: Path, line: bytes) -> None:
+    """All of ``line`` or nothing: a next record would go on in the middle of a torn one.  Raises OSError."""
+    with path.open("ab", buffering=0) as file:
+        start = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(start)
+            raise
 
 
 def read_records(path: Path) -> tuple[list[Record], list[str]]:
@@ -223,7 +272,7 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
     records: list[Record] = []
     for number, line, is_last in _lines(path):
         try:
-            records.append(Record.from_json(json.loads(line)))
+            records.append(Record.from_json(checked.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if is_last and not line.endswith("\n"):
                 return records, [

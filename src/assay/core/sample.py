@@ -46,14 +46,31 @@ def stack(samples: Sequence[Sample], signature: Signature) -> dict[str, Array]:
 
 
 def digest(samples: Sequence[Sample]) -> str:
-    """sha256 over ids, inputs and targets, in order."""
+    """sha256 over ids, inputs and targets, in order: the same in every process."""
     sha = hashlib.sha256()
     for sample in samples:
         sha.update(sample.id.encode())
         for name in sorted(sample.inputs):
             array = sample.inputs[name]
             sha.update(f"{name}{array.dtype}{array.shape}".encode())
-            sha.update(np.ascontiguousarray(array).tobytes())
-        target = sample.target
-        sha.update(target.tobytes() if isinstance(target, np.ndarray) else repr(target).encode())
+            sha.update(_content(array))
+        sha.update(_content(sample.target))
     return sha.hexdigest()
+
+
+def _content(value: Any) -> bytes:
+    """What makes ``value`` another one.  The repr of a large array or tensor leaves most of it out, that of a picture
+    is an address, and so are the bytes of a string tensor's own memory."""
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            return b"".join(len(part).to_bytes(8, "little") + part for part in map(_content, value.ravel()))
+        return np.ascontiguousarray(value).tobytes()
+    if isinstance(value, np.generic):
+        return repr(value.item()).encode()
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return _content(np.asarray(value))
+    if isinstance(value, Mapping):
+        return b"".join(repr(name).encode() + _content(part) for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return b"".join(map(_content, value))
+    return value if isinstance(value, bytes) else repr(value).encode()

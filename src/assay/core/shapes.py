@@ -16,6 +16,7 @@ from assay.core.errors import BadInput, suggest
 from assay.core.tensors import DTYPES, Dim, is_dim_name
 
 _LIST = re.compile(r"^\[(.*)\]$")
+_SIZE = re.compile(r"^0{0,9}[1-9][0-9]{0,17}$")
 _HELP = "write it like x:1x3x224x224, x:[1,3,224,224], [1,3,224,224] or tokens:batchx12:int64"
 
 
@@ -85,7 +86,7 @@ def _split_colons(text: str) -> list[str]:
 
 
 def _dim(token: str, whole: str) -> Dim:
-    if token.isdigit() and int(token) > 0:
+    if _SIZE.match(token):
         return int(token)
     if is_dim_name(token):
         return token

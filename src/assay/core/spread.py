@@ -2,7 +2,8 @@
 points that decide which absolute and relative limits hold.  Pure.
 
 A float64 holds its exponent in the upper bits and the leading bits of its significand next, so the
-16 highest bits are a bin number: 16 bins to an octave, hence quantiles at most 6.25 % too high.
+16 highest bits are a bin number: 16 bins to an octave, hence quantiles at most 6.25 % too high (below
+2^−1022, where float64 has no octaves, at most 2^−1026).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _corners(x: Array, y: Array) -> Array:
 def _between(x: Array, y: Array, start: Any, end: Any) -> list[tuple[float, float]]:
     found: list[tuple[float, float]] = []
     work = [(x, y, start, end)]
-    while work:  # the left part is looked at last pushed, first popped, so corners come from left to right
+    while work:  # the left part is pushed last and popped first, so corners come from left to right
         x, y, (ax, ay), (bx, by) = work.pop()
         if x.size == 0:
             if (ax, ay) != start:

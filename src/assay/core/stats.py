@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,34 +111,6 @@ def mean_interval(values: Vector, confidence: float = 0.95) -> Interval:
     effective = effective_size(values)
     half = _quantile_at(effective, confidence) * float(values.std(ddof=1)) / math.sqrt(effective)
     return Interval(mean, mean - half, mean + half, confidence, n)
-
-
-def bootstrap_interval(
-    values: Vector,
-    statistic: Callable[[Vector], float],
-    *,
-    confidence: float = 0.95,
-    repeats: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """Circular block bootstrap (Politis and Romano 1992) with blocks of n / effective size.
-
-    Raises ValueError for an empty sample.
-    """
-    n = len(values)
-    if n == 0:
-        raise ValueError("no values")
-    block = max(1, round(n / effective_size(values)))
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, n, size=(repeats, math.ceil(n / block)))
-    offsets = np.arange(block)
-    estimates = np.empty(repeats)
-    for i in range(repeats):
-        index = (starts[i][:, None] + offsets).ravel()[:n] % n
-        estimates[i] = statistic(values[index])
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(estimates, [tail, 1 - tail])
-    return Interval(statistic(values), float(low), float(high), confidence, n)
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:

@@ -37,14 +37,19 @@ class NullTransform:
 
 
 class FunctionTransform:
-    """A user's own function; it is named in reports and does not travel in bundles."""
+    """A user's own function; it is named in reports and does not travel in bundles.
 
-    def __init__(self, function: Callable[[Any], Any], name: str) -> None:
+    ``code`` is the sha256 of the file it stands in, where that is known: what it gave is only as good as that.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], name: str, code: str | None = None) -> None:
         self.function = function
         self._name = name
+        self._code = code
 
     def __call__(self, item: Any) -> Array:
         return np.asarray(self.function(item), order="C")
 
     def to_json(self) -> Mapping[str, Any]:
-        return {"kind": "function", "name": self._name}
+        about = {"kind": "function", "name": self._name}
+        return about if self._code is None else {**about, "sha256": self._code}

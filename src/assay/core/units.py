@@ -23,7 +23,7 @@ _QUANTITY = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Zµ]
 def _split(text: str) -> tuple[float, str]:
     match = _QUANTITY.match(text)
     if not match:
-        raise ValueError(f"{text!r} is not a number with a unit")
+        raise ValueError(f"{text!r} is not a number, or a number with a unit")
     value = float(match[1])
     if math.isinf(value):
         raise ValueError(f"{text[:40]!r} is larger than any number here")
@@ -35,6 +35,8 @@ def parse_seconds(text: str) -> Seconds:
     value, unit = _split(text)
     if unit not in _TIMES:
         raise ValueError(f"{text!r}: unknown unit of time {unit!r}; use one of ns, us, ms, s, m, h")
+    if math.isinf(value * _TIMES[unit]):
+        raise ValueError(f"{text[:40]!r} is longer than any time here, in a number with a unit")
     return value * _TIMES[unit]
 
 
@@ -43,32 +45,35 @@ def parse_bytes(text: str) -> Bytes:
     value, unit = _split(text)
     if unit.lower() not in _SIZES:
         raise ValueError(f"{text!r}: unknown unit of size {unit!r}; use one of B, KB, MB, GB, KiB, MiB, GiB")
-    return int(value * _SIZES[unit.lower()])
+    size = value * _SIZES[unit.lower()]
+    if math.isinf(size):
+        raise ValueError(f"{text[:40]!r} is more than any size here, in a number with a unit")
+    return int(size)
 
 
 def format_seconds(value: Seconds) -> str:
     """Three significant digits with the unit a person would choose."""
+    if not math.isfinite(value):
+        return f"{value} s"
     if value < 0:
         return f"-{format_seconds(-value)}"
     if round(value) >= 120:
         minutes, seconds = divmod(round(value), 60)
         return f"{minutes} min {seconds} s"
-    if value >= 1:
-        return f"{value:.3g} s"
-    if value >= 1e-3:
-        return f"{value * 1e3:.3g} ms"
-    if value >= 1e-6:
-        return f"{value * 1e6:.3g} µs"
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
+        if float(f"{value * factor:.3g}") >= 1:  # after rounding: 0.9999 s is 1 s, not 1e+03 ms
+            return f"{value * factor:.3g} {unit}"
     return f"{value * 1e9:.3g} ns"
 
 
 def format_bytes(value: float) -> str:
     """Binary units, three significant digits."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(value) < 1024:
-            return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.3g} TiB"
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    place = 0
+    while place < len(units) - 1 and round(abs(value)) >= 1024:
+        value, place = value / 1024, place + 1
+    number = f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"  # .3g would write 1e+03
+    return f"{number} {units[place]}"
 
 
 def format_rate(value: PerSecond) -> str:

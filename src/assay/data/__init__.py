@@ -16,6 +16,7 @@ from assay.core.table import resolve
 from assay.core.transform import Transform
 from assay.data.context import ReaderContext
 from assay.data.feeding import preparer, samples
+from assay.data.files import path_of
 from assay.data.iterables import from_iterable
 
 __all__ = [
@@ -63,7 +64,7 @@ def open_reader(spec: str, context: ReaderContext | None = None) -> Reader:
     form, colon, argument = spec.partition(":")
     if form in READERS:
         return _open(form, argument if colon else None, context)
-    path = Path(spec).expanduser()
+    path = path_of(spec)
     if path.is_dir():
         return _open("imagefolder", spec, context)
     if path.is_file():

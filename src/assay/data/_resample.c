@@ -33,6 +33,7 @@
 #define BITS 22
 #define HALF (1 << (BITS - 1))
 #define PAD 64 /* bytes behind every row that vector code may read or write */
+#define BEHIND 5 /* bytes behind a row's last pixel that filter_rows_rgb reads: the next row's, where that is so long */
 #define PI 3.14159265358979323846
 
 enum { BOX = 0, BILINEAR = 1, HAMMING = 2, BICUBIC = 3, LANCZOS = 4, FILTERS = 5 };
@@ -161,7 +162,7 @@ static int has_avx2(void) {
     return known;
 }
 
-/* Four rows of three channels at once; two taps a step.  Reads up to 5 bytes behind a row's last pixel
+/* Four rows of three channels at once; two taps a step.  Reads up to BEHIND bytes behind a row's last pixel
  * and writes one byte behind the last output pixel. */
 __attribute__((target("avx2"))) static void filter_rows_rgb(
     const uint8_t *const rows[4], uint8_t *const outs[4], const Axis *axis) {
@@ -266,7 +267,7 @@ static void one_row_down(
 static int rows_across(const Job *job, const Rows *in, size_t row_bytes, int padded, const Axis *axis, const Rows *out) {
     int r = 0;
 #if HAVE_AVX2_PATH
-    if (job->vector && job->channels == 3) {
+    if (job->vector && job->channels == 3 && (padded || row_bytes >= BEHIND)) {
         uint8_t *last = in->at + (size_t)(in->rows - 1) * in->stride, *copy = NULL;
         if (!padded) {
             copy = malloc(row_bytes + PAD);

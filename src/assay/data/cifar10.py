@@ -80,6 +80,8 @@ def _read_pickle(path: Path) -> tuple[Array, Array]:
         raise BadInput(f"{path} is a part of CIFAR-100, not of CIFAR-10")
     if not isinstance(images, np.ndarray) or images.ndim != 2 or images.shape[1] != _PIXELS:
         raise BadInput(f"{path} holds no array 'data' of {_PIXELS} bytes an image")
+    if not len(images):
+        raise BadInput(f"{path} holds no images")
     if not isinstance(labels, list) or len(labels) != len(images):
         raise BadInput(f"{path} holds {len(images)} images and no list 'labels' of as many numbers")
     if not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 10 for v in labels):

@@ -31,6 +31,8 @@ ORDERS: dict[str, Callable[[int, int, int, int], bool]] = {
     "tall": lambda h, w, to_h, to_w: to_h < h and h > 100 * w,
     "rows": lambda h, w, to_h, to_w: False,
 }
+LARGEST_KEPT_BYTES = 2**26
+"""A thread keeps its buffer for the next picture; one for a giant is not kept, since a server's threads live on."""
 _JPEG_START = b"\xff\xd8\xff"
 # Sizes below, near and above the packaged pictures' 64×48, and one of each order of the two passes.
 _SIZES = ((23, 31), (48, 40), (70, 101), (20, 60), (30, 55), (30, 56))
@@ -179,6 +181,8 @@ def resample(pixels: Array, placement: Placement, filter: str, order: str, finis
 
 def _buffer(size: int) -> Array:
     """A buffer of this thread with at least ``size`` bytes; a new array per picture would be paged in each time."""
+    if size > LARGEST_KEPT_BYTES:
+        return np.empty(size, dtype=np.uint8)
     buffer: Array | None = getattr(_buffers, "pixels", None)
     if buffer is None or buffer.size < size:
         buffer = _buffers.pixels = np.empty(size, dtype=np.uint8)

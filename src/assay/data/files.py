@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,26 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def path_of(argument: str) -> Path:
+    """What an argument names, ``~`` written out.  Raises BadInput for the home of nobody."""
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"{argument}: {error}", remedy="write the whole path") from error
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Ids are made of file names, and ids are text.  Raises BadInput for names that are not UTF-8."""
+    for name in names:
+        if not name.isascii() and name != name.encode(errors="replace").decode():
+            raise BadInput(f"{where} holds a file whose name is not UTF-8: {name!r}", remedy="rename the file")
+
+
 def existing_folder(argument: str | None, form: str) -> Path:
     """The folder an argument names.  Raises BadInput when there is none."""
     if not argument:
         raise BadInput(f"--data {form} needs a folder", remedy=f"--data {form}:DIR")
-    folder = Path(argument).expanduser()
+    folder = path_of(argument)
     if folder.is_file():
         raise BadInput(f"{folder} is a file, not a folder")
     if not folder.is_dir():
@@ -72,11 +88,23 @@ def read_file(path: str) -> bytes:
 
 def matching_files(pattern: str) -> list[Path]:
     """The file of that name, or the files a glob pattern matches, sorted.  Raises BadInput for none."""
-    path = Path(pattern).expanduser()
+    path = path_of(pattern)
     found = [path] if path.is_file() else []
     if not found and any(c in pattern for c in "*?["):
         start = Path(path.anchor) if path.anchor else Path()
-        found = sorted(p for p in start.glob(str(path.relative_to(start))) if p.is_file())
+        try:
+            found = sorted(p for p in start.glob(str(path.relative_to(start))) if p.is_file())
+        except ValueError as error:  # ** as a part of a name
+            raise BadInput(f"{pattern} is no pattern of file names: {error}") from error
     if not found:
         raise BadInput(f"there is no file {pattern}")
     return found
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The files' names, with as many of their folders as tell files of one name apart: ids are made of them."""
+    if len({p.name for p in paths}) == len(paths):
+        return [p.name for p in paths]
+    whole = [p.absolute() for p in paths]
+    common = os.path.commonpath([p.parent for p in whole])
+    return [p.relative_to(common).as_posix() for p in whole]

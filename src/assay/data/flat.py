@@ -13,7 +13,7 @@ from typing import Any
 from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.data.context import ReaderContext
-from assay.data.files import existing_folder, is_image, read_bytes
+from assay.data.files import check_names, existing_folder, is_image, read_bytes
 
 USUAL_NAME = "val_label.txt"
 
@@ -87,6 +87,7 @@ def _match(root: Path, labels: Mapping[str, int], labels_file: Path) -> list[tup
     files = sorted(p for p in root.iterdir() if is_image(p))
     if not files:
         raise BadInput(f"no images in {root}")
+    check_names((p.name for p in files), str(root))
     by_key: dict[str, Path] = {}
     for path in files:
         other = by_key.setdefault(key_of(path.name), path)

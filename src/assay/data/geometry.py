@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from assay.core.errors import BadInput
 
+MOST_EDGE = 2**20
+"""In pixels, of a resized image; ``_resample.c`` has the same limit, for what it is given too."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -20,7 +23,7 @@ class Placement:
 def place(image: tuple[int, int], size: tuple[int, int], scale: tuple[int, int], crop_mode: str) -> Placement:
     """For an image of (height, width), an output of ``size`` and a ``scale`` size before the crop.
 
-    Raises BadInput for an image so thin that an edge would have no pixel left.
+    Raises BadInput for an image so thin that an edge would have no pixel left, or more than MOST_EDGE.
     """
     if crop_mode == "squash":
         resized = scale
@@ -28,7 +31,7 @@ def place(image: tuple[int, int], size: tuple[int, int], scale: tuple[int, int],
         resized = _shorter_edge(image, scale[0])
     else:
         resized = _keep_ratio(image, scale, longest=crop_mode == "border")
-    if min(resized) < 1:
+    if min(resized) < 1 or max(resized) > MOST_EDGE:
         raise BadInput(f"an image of {image[1]}×{image[0]} pixels is too thin for {size[1]}×{size[0]}")
     return Placement(resized, _offset(resized[0], size[0]), _offset(resized[1], size[1]))
 

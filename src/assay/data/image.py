@@ -21,7 +21,7 @@ import numpy as np
 from assay.core.errors import BadInput
 from assay.core.tensors import Array
 from assay.data import fast_path, pillow_path
-from assay.data.geometry import Placement, place
+from assay.data.geometry import MOST_EDGE, Placement, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -100,6 +100,8 @@ class ImageTransform:
         if ways.resampler == "pillow" or self.settings.interpolation not in fast_path.FILTERS:
             return False
         pixels = self._pixels(item, ways)
+        if max(pixels.shape) > MOST_EDGE:
+            return False
         placement = self._place(pixels.shape[0], pixels.shape[1])
         fast_path.resample(pixels, placement, self.settings.interpolation, ways.order, self._finish, out)
         return True
@@ -167,9 +169,9 @@ def image_transform(data: Mapping[str, Any]) -> ImageTransform:
 
 
 def _problem(s: ImageSettings) -> str | None:
-    if not _all_numbers(s.size, 2) or any(v != int(v) or v < 1 for v in s.size):
+    if not _all_numbers(s.size, 2) or not all(isinstance(v, int) and v >= 1 for v in s.size):
         return f"size must be two positive whole numbers [height, width], not {s.size}"
-    if s.channels not in pillow_path.MODES:
+    if not isinstance(s.channels, int) or s.channels not in pillow_path.MODES:
         return f"channels must be 1 or 3, not {s.channels}"
     if s.crop_mode not in CROP_MODES:
         return f"crop_mode must be one of {', '.join(CROP_MODES)}, not {s.crop_mode!r}"

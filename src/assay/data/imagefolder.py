@@ -9,7 +9,7 @@ from typing import Any
 from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.data.context import ReaderContext
-from assay.data.files import IMAGE_SUFFIXES, existing_folder, is_image, read_file
+from assay.data.files import IMAGE_SUFFIXES, check_names, existing_folder, is_image, read_file
 
 
 class ImageFolderReader:
@@ -58,6 +58,8 @@ def _scan(root: Path) -> tuple[tuple[str, ...], list[tuple[str, int]]]:
         files += [(p.relative_to(root).as_posix(), target) for p in found]
     if not files:
         raise BadInput(f"no images below {root}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    check_names((f.name for f in folders), str(root))
+    check_names((id for id, _ in files), str(root))
     return tuple(f.name for f in folders), files
 
 

@@ -25,8 +25,7 @@ import numpy as np
 from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.core.tensors import Array, TensorSpec
-
-_TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+from assay.data.npz import TARGET_NAMES
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _elements(source: Any) -> Iterator[Any]:
 def _take_apart(element: Any, inputs: tuple[TensorSpec, ...], where: str) -> _Element:
     if isinstance(element, Mapping):
         names = {s.name for s in inputs}
-        found = [n for n in _TARGET_NAMES if n in element and n not in names]
+        found = [n for n in TARGET_NAMES if n in element and n not in names]
         if len(found) > 1:
             raise BadInput(f"{where} has several targets: {', '.join(found)}")
         arrays = {k: v for k, v in element.items() if k not in found}
@@ -163,7 +162,10 @@ def _named(arrays: Mapping[str, Any], inputs: tuple[TensorSpec, ...], where: str
     if set(arrays) != set(expected):
         found = ", ".join(map(str, arrays)) or "none"
         raise BadInput(f"{where} gives the inputs {found}; the model's are {', '.join(expected)}")
-    return {name: _array(arrays[name]) for name in expected}
+    try:
+        return {name: _array(arrays[name]) for name in expected}
+    except ValueError as error:  # lists of unequal lengths
+        raise BadInput(f"{where} gives an input that is no array: {error}") from error
 
 
 def _rows(element: _Element, inputs: tuple[TensorSpec, ...], where: str) -> Iterator[_Element]:
@@ -207,13 +209,15 @@ def _row_targets(target: Any, rows: int, where: str) -> list[Any]:
     if target is None:
         return [None] * rows
     values = _array(target) if _is_array(target) else target
-    if rows == 1 and (
-        np.ndim(values) == 0 if isinstance(values, np.ndarray) else not isinstance(values, (list, tuple))
-    ):
+    several = isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
+    if rows == 1 and not several:
         return [_plain(values)]
-    if isinstance(values, (np.ndarray, list, tuple)) and np.shape(values)[:1] == (rows,):
+    if several and len(values) == rows:
         return [_plain(v) for v in values]
-    found = np.shape(values) if isinstance(values, (np.ndarray, list, tuple)) else repr(values)
+    if isinstance(values, np.ndarray):
+        found = str(values.shape)
+    else:
+        found = f"for {len(values)}" if several else f"of one {type(values).__name__}"
     raise BadInput(f"{where}: {rows} rows of input, but targets {found}", remedy="one target per row")
 
 
@@ -253,6 +257,8 @@ def _digest(item: Item) -> bytes:
         if isinstance(value, np.ndarray) and value.dtype != object:
             sha.update(f"{value.dtype}{value.shape}".encode())
             sha.update(np.ascontiguousarray(value).tobytes())
+        elif isinstance(value, np.ndarray):  # of objects: its own bytes are addresses
+            sha.update(f"{value.shape}{value.tolist()!r}".encode())
         elif isinstance(value, bytes):
             sha.update(value)
         elif hasattr(value, "tobytes"):

@@ -6,11 +6,8 @@ batch axis (the first, when the model's inputs are not known).  Pickled arrays a
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.core.tensors import Array, TensorSpec
 from assay.data.context import ReaderContext
+from assay.data.files import path_of
 
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
 
@@ -64,7 +62,7 @@ def open_npz(argument: str | None, context: ReaderContext) -> NpzReader:
     """Raises BadInput for a missing or broken file and for names that are not the model's inputs."""
     if not argument:
         raise BadInput("--data npz needs a file", remedy="--data npz:FILE.npz")
-    path = Path(argument).expanduser()
+    path = path_of(argument)
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
     return NpzReader(path, context.inputs)
@@ -82,12 +80,17 @@ def _load(path: Path) -> dict[str, Array]:
                 assert loaded.zip is not None  # until it is closed
                 check_members(loaded.zip, path)
                 arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, TokenError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadInput(f"{path} is not a readable .npz file without pickled objects ({error})") from error
+    except BadInput:
+        raise
     except MemoryError as error:
         raise BadInput(f"{path} claims more values than there is memory for ({error})") from error
+    except Exception as error:  # numpy parses headers as Python, and each way of packing raises its own
+        raise BadInput(f"{path} is not a readable .npz file without pickled objects ({error})") from error
     if not arrays:
         raise BadInput(f"{path} holds no arrays")
+    others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if others:
+        raise BadInput(f"{path} holds what is no array: {', '.join(others)}", remedy="write it with np.savez alone")
     return arrays
 
 

@@ -14,21 +14,23 @@ from assay.core.dataset import Item
 from assay.core.errors import AssayError, BadInput
 from assay.data import pillow_path
 from assay.data.context import ReaderContext
-from assay.data.files import existing_folder, is_image, read_bytes
+from assay.data.files import check_names, existing_folder, is_image, read_bytes
 from assay.data.geometry import Placement
 from assay.data.pixels import pixel_transform
 
 
 class PairsReader:
     """An item is the small picture's bytes, its id the file name.  Its target holds the ``original`` and the small
-    one enlarged to its size by Pillow's ``bicubic``, both uint8 (H, W, 3)."""
+    one enlarged to its size by Pillow's ``bicubic``, both uint8 (H, W, 3), or (H, W, 1) with ``channels=1``."""
 
     synthetic = False
     labels: tuple[str, ...] | None = None
 
     def __init__(self, root: Path, settings: Mapping[str, Any]) -> None:
         self.name = f"pairs:{root}"
-        self.preprocess: Mapping[str, Any] | None = pixel_transform(settings).to_json()
+        transform = pixel_transform(settings)
+        self.preprocess: Mapping[str, Any] | None = transform.to_json()
+        self._channels = transform.settings.channels
         self._files = match(root / "lr", root / "hr", is_image)
 
     def __len__(self) -> int:
@@ -37,15 +39,23 @@ class PairsReader:
     def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
         for small, large in self._files[start:stop]:
             content = read_bytes(small)
-            original = _decoded(read_bytes(large), large)
-            yield Item(small.name, content, {"original": original, "bicubic": _enlarged(content, small, original)})
+            original = pillow_path.pixels(self._decoded(read_bytes(large), large)).copy()
+            place = Placement(original.shape[:2], 0, 0)
+            bicubic = pillow_path.resize(self._decoded(content, small), place, "bicubic")
+            yield Item(small.name, content, {"original": original, "bicubic": pillow_path.pixels(bicubic).copy()})
+
+    def _decoded(self, content: bytes, path: Path) -> Any:
+        try:
+            return pillow_path.decode(content, self._channels)
+        except AssayError as error:
+            raise BadInput(f"{path}: {error.message}") from error
 
 
 def open_pairs(argument: str | None, context: ReaderContext) -> PairsReader:
     """Raises BadInput for missing folders and for files without their counterpart."""
     place, _, query = (argument or "").partition("?")
     settings: dict[str, Any] = {"kind": "pixels"}
-    for key, value in parse_qsl(query):
+    for key, value in parse_qsl(query, keep_blank_values=True):
         settings[key] = _number(value) if key in ("white", "channels") else value
     return PairsReader(existing_folder(place, "pairs"), settings)
 
@@ -74,22 +84,8 @@ def _by_stem(folder: Path, wanted: Any) -> dict[str, Path]:
             raise BadInput(f"{other.name} and {path.name} in {folder} have the same name before the dot")
     if not found:
         raise BadInput(f"nothing in {folder} that could be read")
+    check_names((p.name for p in found.values()), str(folder))
     return found
-
-
-def _decoded(content: bytes, path: Path) -> Any:
-    try:
-        return pillow_path.pixels(pillow_path.decode(content, 3)).copy()
-    except AssayError as error:
-        raise BadInput(f"{path}: {error.message}") from error
-
-
-def _enlarged(content: bytes, path: Path, original: Any) -> Any:
-    try:
-        small = pillow_path.decode(content, 3)
-    except AssayError as error:
-        raise BadInput(f"{path}: {error.message}") from error
-    return pillow_path.pixels(pillow_path.resize(small, Placement(original.shape[:2], 0, 0), "bicubic")).copy()
 
 
 def _number(text: str) -> float | int:

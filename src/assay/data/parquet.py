@@ -13,7 +13,7 @@ from typing import Any
 from assay.core.dataset import Item
 from assay.core.errors import BadInput, NotAvailable
 from assay.data.context import ReaderContext
-from assay.data.files import matching_files
+from assay.data.files import matching_files, short_names
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "bytes", "content")
 LABEL_COLUMNS = ("label", "labels", "target", "cls", "fine_label", "y")
@@ -25,6 +25,8 @@ class _File:
     path: Path
     rows: tuple[int, ...]
     """Rows in each row group."""
+    name: str
+    """What ids begin with."""
     image: str
     label: str | None
 
@@ -37,7 +39,7 @@ class ParquetReader:
     preprocess: Mapping[str, Any] | None = None
 
     def __init__(self, name: str, files: list[_File]) -> None:
-        self.name = f"parquet:{name}"
+        self.name, self.files = f"parquet:{name}", tuple(f.path for f in files)
         self._files = files
         self._count = sum(sum(f.rows) for f in files)
         if not self._count:
@@ -60,7 +62,8 @@ def open_parquet(argument: str | None, context: ReaderContext) -> ParquetReader:
     """Raises NotAvailable without pyarrow, BadInput for missing files and for columns that are not there."""
     if not argument:
         raise BadInput("--data parquet needs a file", remedy="--data parquet:FILE.parquet")
-    return ParquetReader(argument, [_open(p) for p in matching_files(argument)])
+    paths = matching_files(argument)
+    return ParquetReader(argument, [_open(p, name) for p, name in zip(paths, short_names(paths), strict=True)])
 
 
 def _parquet() -> Any:
@@ -80,7 +83,7 @@ def _damage() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, pyarrow.ArrowException)
 
 
-def _open(path: Path) -> _File:
+def _open(path: Path, name: str) -> _File:
     parquet = _parquet()
     try:
         with parquet.ParquetFile(path) as file:
@@ -91,7 +94,7 @@ def _open(path: Path) -> _File:
     image = next((n for n in IMAGE_COLUMNS if n in names), None)
     if image is None:
         raise BadInput(f"{path} has the columns {', '.join(names)}; the images' is one of {', '.join(IMAGE_COLUMNS)}")
-    return _File(path, rows, image, next((n for n in LABEL_COLUMNS if n in names), None))
+    return _File(path, rows, name, image, next((n for n in LABEL_COLUMNS if n in names), None))
 
 
 def _rows(file: _File, first: int, last: int) -> Iterator[Item]:
@@ -117,7 +120,7 @@ def _group(
                 labels = batch.column(file.label) if file.label else None
                 for i in range(batch.num_rows):
                     if wanted[0] <= row + i < wanted[1]:
-                        id = f"{file.path.name}/{row + i:08d}"
+                        id = f"{file.name}/{row + i:08d}"
                         yield Item(id, _bytes(images[i].as_py(), id), None if labels is None else labels[i].as_py())
             row += batch.num_rows
     except _damage() as error:

@@ -8,6 +8,7 @@ given, so no library code runs on the file's behalf either.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from typing import Any
 
@@ -94,7 +95,7 @@ def _array(value: _Ndarray, where: str) -> Array:
     if isinstance(content, str):
         content = content.encode("latin1")
     good = isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)
-    if not (good and isinstance(content, bytes) and len(content) == int(np.prod(shape, dtype=np.int64))):
+    if not (good and isinstance(content, bytes) and len(content) == math.prod(shape)):
         raise BadInput(f"{where} holds an array whose shape and content do not fit")
     flat = np.frombuffer(content, dtype=np.uint8)
     return flat.reshape(shape, order="F" if fortran else "C")

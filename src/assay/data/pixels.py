@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,9 +27,9 @@ class PixelSettings:
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
             raise BadInput(f"pixel transform: order must be {' or '.join(ORDERS)}, not {self.order!r}")
-        if self.channels not in pillow_path.MODES:
+        if not isinstance(self.channels, int) or self.channels not in pillow_path.MODES:
             raise BadInput(f"pixel transform: channels must be 1 or 3, not {self.channels}")
-        if not isinstance(self.white, (int, float)) or isinstance(self.white, bool) or not self.white > 0:
+        if not isinstance(self.white, (int, float)) or isinstance(self.white, bool) or not 0 < self.white < math.inf:
             raise BadInput(f"pixel transform: white must be a positive number, not {self.white}")
 
 

@@ -18,7 +18,7 @@ from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.core.tensors import Array
 from assay.data.context import ReaderContext
-from assay.data.files import read_bytes
+from assay.data.files import path_of, read_bytes
 from assay.data.flat import USUAL_NAME, key_of, read_label_file
 
 
@@ -42,6 +42,7 @@ class PreparedReader:
     def __init__(self, info: Path, input_name: str, labels: Mapping[str, int] | None) -> None:
         self.name = f"prepared:{info}"
         self._entries = read_info(info)
+        self.files = tuple(e.path for e in self._entries)
         self._input = input_name
         self._labels = labels
         if labels is not None:
@@ -66,7 +67,7 @@ def open_prepared(argument: str | None, context: ReaderContext) -> PreparedReade
     """Raises BadInput for missing files, broken lines and files without a label."""
     if not argument:
         raise BadInput("--data prepared needs an info file", remedy="--data prepared:SET.info")
-    info = Path(argument).expanduser()
+    info = path_of(argument)
     if not info.is_file():
         raise BadInput(f"there is no info file {info}")
     if context.inputs is not None and len(context.inputs) != 1:
@@ -108,8 +109,10 @@ def _entry(line: str, info: Path, number: int) -> Entry:
     place = Path(parts[0])
     beside = info.parent / place
     try:
+        if "\0" in parts[0]:  # of which exists() says that it does not exist, and stat() what it is
+            raise ValueError("a NUL in it")
         found = not place.is_absolute() and beside.exists()
-    except (OSError, ValueError) as error:  # too long, or a NUL in it
+    except (OSError, ValueError) as error:  # or too long
         raise BadInput(f"{info}:{number}: {parts[0][:60]!r} is no file name ({error})") from None
     return Entry(index, beside if found else place, width, height)
 

@@ -14,6 +14,7 @@ from assay.core.tensors import DTYPES, Array, TensorSpec, is_float
 from assay.data.context import ReaderContext
 
 DEFAULT_COUNT = 64
+MOST_DIGITS = 15
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def open_synthetic(argument: str | None, context: ReaderContext) -> SyntheticRea
             remedy="--shape NAME:batchx3x224x224, one per input",
         )
     if argument is not None:
-        count = int(argument) if argument.isdecimal() else 0
+        count = int(argument) if argument.isdecimal() and len(argument) <= MOST_DIGITS else 0
     else:
         count = DEFAULT_COUNT if context.count is None else context.count
     if count < 1:
@@ -104,6 +105,10 @@ def _check_span(spec: TensorSpec, low: float, high: float) -> None:
     if not low <= high:
         raise BadInput(f"the range of {spec.name!r}, {low:g}..{high:g}, is empty")
     if is_float(spec.dtype):
+        with np.errstate(over="ignore"):
+            ends = np.array([low, high, high - low]).astype(DTYPES[spec.dtype])
+        if not np.isfinite(ends.astype(np.float64)).all():
+            raise BadInput(f"the range of {spec.name!r}, {low:g}..{high:g}, does not fit into {spec.dtype}")
         return
     if low != int(low) or high != int(high):
         raise BadInput(f"the range of {spec.name!r}, {low:g}..{high:g}, has fractions; it holds {spec.dtype}")

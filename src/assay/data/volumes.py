@@ -51,7 +51,7 @@ class VolumesReader:
 def open_volumes(argument: str | None, context: ReaderContext) -> VolumesReader:
     """Raises BadInput for missing folders and files without counterpart, NotAvailable for NIfTI without nibabel."""
     reader = VolumesReader(existing_folder(argument, "volumes"))
-    if any(".nii" in path.name for pair in reader._files for path in pair):
+    if any(_is_nifti(path) for pair in reader._files for path in pair):
         _nibabel()
     return reader
 
@@ -60,25 +60,34 @@ def _is_volume(path: Path) -> bool:
     return path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(SUFFIXES)
 
 
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
 def _image(path: Path, shape: tuple[int, ...]) -> Array:
     array = _load(path, "image")
     if array.dtype.kind not in "fiub":
         raise BadInput(f"{path} holds {array.dtype}, not numbers")
-    if array.ndim == len(shape) + 1 and ".nii" in path.name.lower():
+    if array.ndim == len(shape) + 1 and _is_nifti(path):
         array = np.moveaxis(array, -1, 0)
     if array.ndim == len(shape):
         array = array[None]
     if array.shape[1:] != shape:
         raise BadInput(f"{path} has shape {array.shape}, its labels {shape}")
-    if not np.isfinite(array).all():
-        raise BadInput(f"{path} holds values that are not finite")
-    return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        made = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(made).all():
+        raise BadInput(f"{path} holds values that are not finite, or not as float32")
+    return made
 
 
 def _labels(path: Path) -> Array:
     array = _load(path, "label")
-    whole = array.astype(np.int64)
-    if array.dtype.kind not in "fiub" or not np.array_equal(whole, array) or (whole.size and whole.min() < 0):
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"{path} holds {array.dtype}, not class numbers 0, 1, …")
+    with np.errstate(invalid="ignore"):  # NaN, which no whole number equals
+        whole = array.astype(np.int64)
+    if not np.array_equal(whole, array) or (whole.size and whole.min() < 0):
         raise BadInput(f"{path} holds values that are not class numbers 0, 1, …")
     if whole.ndim not in (2, 3) or whole.size == 0:
         raise BadInput(f"{path} has shape {whole.shape}; labels have two or three dims")
@@ -87,7 +96,7 @@ def _labels(path: Path) -> Array:
 
 def _load(path: Path, name: str) -> Array:
     try:
-        if ".nii" in path.name.lower():
+        if _is_nifti(path):
             found = _nibabel().load(path)
             check_size(path, math.prod(found.shape) * found.get_data_dtype().itemsize)
             return np.asarray(found.dataobj)

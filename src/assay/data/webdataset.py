@@ -18,7 +18,7 @@ from typing import Any
 from assay.core.dataset import Item
 from assay.core.errors import BadInput
 from assay.data.context import ReaderContext
-from assay.data.files import IMAGE_SUFFIXES, matching_files
+from assay.data.files import IMAGE_SUFFIXES, check_names, matching_files, path_of, short_names
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_LABEL_BYTES = 1 << 20
@@ -41,10 +41,12 @@ class WebdatasetReader:
     preprocess: Mapping[str, Any] | None = None
 
     def __init__(self, pattern: str, shards: list[Path]) -> None:
-        self.name = f"webdataset:{pattern}"
-        self._samples = [sample for shard in shards for sample in _index(shard)]
+        self.name, self.files = f"webdataset:{pattern}", tuple(shards)
+        named = zip(shards, short_names(shards), strict=True)
+        self._samples = [sample for shard, name in named for sample in _index(shard, name)]
         if not self._samples:
             raise BadInput(f"no samples in {pattern}")
+        check_names((sample.id for sample in self._samples), pattern)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -61,7 +63,7 @@ def open_webdataset(argument: str | None, context: ReaderContext) -> WebdatasetR
     if not argument:
         raise BadInput("--data webdataset needs a pattern", remedy="--data 'webdataset:val-{000..009}.tar'")
     names = _expand(argument)
-    paths = [Path(n).expanduser() for n in names]
+    paths = [path_of(n) for n in names]
     if len(names) == 1 and not paths[0].is_file():
         paths = matching_files(argument)
     missing = [str(p) for p in paths if not p.is_file()]
@@ -83,7 +85,7 @@ def _expand(pattern: str) -> list[str]:
     return [name for n in numbers for name in _expand(f"{head}{n:0{len(first)}d}{tail}")]
 
 
-def _index(shard: Path) -> Iterator[_Sample]:
+def _index(shard: Path, name: str) -> Iterator[_Sample]:
     sample: _Sample | None = None
     seen: set[str] = set()
     try:
@@ -93,7 +95,7 @@ def _index(shard: Path) -> Iterator[_Sample]:
                     continue
                 folder, _, file = member.name.rpartition("/")
                 stem, _, suffix = file.partition(".")
-                id = f"{shard.name}/{folder + '/' if folder else ''}{stem}"
+                id = f"{name}/{folder + '/' if folder else ''}{stem}"
                 if sample is None or sample.id != id:
                     if sample is not None:
                         yield sample
@@ -104,7 +106,7 @@ def _index(shard: Path) -> Iterator[_Sample]:
                 _add(sample, tar, member, suffix.lower())
             if tar.offset > shard.stat().st_size:
                 raise BadInput(f"{shard} is cut off")
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:  # the latter of its headers
         raise BadInput(
             f"{shard} is not a whole, plain tar file ({error})", remedy=f"if it is compressed: gunzip {shard}"
         ) from error
@@ -128,7 +130,7 @@ def _label(content: bytes, suffix: str, where: str, known: int | None) -> int | 
         else:
             data = json.loads(content)
             found = data.get("label", data.get("cls")) if isinstance(data, dict) else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{where} does not hold a label ({error})") from error
     if found is None:
         return known

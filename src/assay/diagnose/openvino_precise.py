@@ -38,9 +38,8 @@ def keep_precise(source: Path, made: Collection[tuple[str, Collection[str]]], ou
         out.parent.mkdir(parents=True, exist_ok=True)
         library.save_model(model, str(out), compress_to_fp16=False)
     except Exception as error:  # the library raises RuntimeError and several of its own
-        raise EngineFailed(
-            f"openvino could not rewrite {source.name}: {str(error).strip().splitlines()[-1]}"
-        ) from error
+        said = str(error).strip() or type(error).__name__
+        raise EngineFailed(f"openvino could not rewrite {source.name}: {said.splitlines()[-1]}") from error
     return _mark(out, names)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from assay.core.compare import compare
 from assay.core.errors import AssayError
 from assay.core.tensors import Array, Feed
 from assay.diagnose.ranges import Range, range_of, saturation
@@ -33,7 +34,6 @@ Opener = Callable[["onnx.ModelProto"], AbstractContextManager[Callable[[Feed], M
 
 CHUNK = 16
 """Tensors held of each side at a time: what keeps memory small while all are compared."""
-MOST_LOCAL = 400
 _NUDGE = 2.0**-12
 
 
@@ -181,8 +181,17 @@ def _locally(piece: Piece, suspect: Suspect, known: Mapping[str, Array]) -> Piec
         # What the engine runs as part of the whole is not to blame for being refused alone: shape arithmetic, say.
         runs_inside = piece.accumulated is not None and math.isfinite(piece.accumulated)
         return piece if runs_inside else replace(piece, local=math.inf)
-    sensitivity = max(1.0, relative_error(found, nudged) / _NUDGE)
-    return replace(piece, local=local, due=piece.due * sensitivity)
+    return replace(piece, local=local, due=piece.due * _sensitivity(found, nudged))
+
+
+def _sensitivity(found: Array, nudged: Array) -> float:
+    """By how much a piece magnifies a small error, at least 1.  Values that the nudge made NaN or infinite (an arc
+    cosine pushed beyond 1) say nothing of the others and are left out; where nothing is left it counts as 1."""
+    if found.shape != nudged.shape or not found.size or found.dtype.kind in "iubO":
+        error = relative_error(found, nudged)
+    else:
+        error = compare({"y": found}, {"y": nudged})["y"].relative_rms
+    return max(1.0, error / _NUDGE) if math.isfinite(error) else 1.0
 
 
 def _given(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -190,7 +199,7 @@ def _given(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Arr
 
 
 def _nudge(array: Array, seed: int) -> Array:
-    """Every value moved by a random amount of about 2^-12 of the tensor's rms, or of itself if that is more."""
+    """Every value moved by a random amount of about 2^-12 of itself; what are no floats stays as it is."""
     if array.dtype.kind != "f" or not array.size:
         return array
     noise = np.random.default_rng(seed).normal(size=array.shape) * _NUDGE
@@ -199,11 +208,9 @@ def _nudge(array: Array, seed: int) -> Array:
 
 def grown(recorder: Recorder, suspect: Suspect, feed: Feed, aligned: Sequence[str]) -> Piece | None:
     """The first tensor whose whole past goes wrong, and the shortest past of it that still does."""
-    products = 0
     for index, tensor in enumerate(aligned):
-        products += 1
         whole = _part(recorder, suspect, feed, (tensor, ()))
-        due = suspect.due * math.sqrt(products)
+        due = suspect.due * math.sqrt(index + 1)
         if whole.local is None or whole.local <= due:
             continue
         for first in range(index - 1, -1, -1):

@@ -97,7 +97,8 @@ class Parity:
 def parity(training: Recipe, items: Sequence[Any], ours: Sequence[Array], theirs: Sequence[Array]) -> Parity:
     """``ours`` and ``theirs`` are what the two transforms gave for ``items`` (the files' bytes), one each.
 
-    Raises BadInput for nothing to compare, and for arrays that are no images of the training size.
+    Raises BadInput for nothing to compare, for arrays that are no images of the training size, and for NaN or
+    infinity in one.
     """
     if not items:
         raise BadInput("there are no files to compare preprocessing on")
@@ -118,6 +119,12 @@ def parity(training: Recipe, items: Sequence[Any], ours: Sequence[Array], theirs
 def _laid_out(array: Array, training: Recipe) -> tuple[Array, str | None]:
     """(channels, height, width), and what that took."""
     wanted = (training.channels, *training.out)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = array.size - int(np.isfinite(array).sum())
+        raise BadInput(
+            f"the deployed transform gives NaN or infinity in {bad} of {array.size} values",
+            remedy="look for a division by zero, such as a standard deviation of 0",
+        )
     if array.shape == wanted:
         return array, None
     if array.shape == (1, *wanted):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from assay.core.tensors import Array
@@ -61,8 +62,17 @@ def range_of(tensor: str, values: Array) -> Range:
 
 
 def saturation(values: Array, scale: Array, zero_point: Array, axis: int = 1) -> float:
-    """The share of ``values`` outside what a QuantizeLinear with these parameters can hold."""
-    limits = np.iinfo(zero_point.dtype) if zero_point.dtype.kind in "iu" else np.iinfo(np.uint8)
+    """The share of ``values`` outside what a QuantizeLinear with these parameters can hold; 0 for no values.
+
+    ``zero_point`` is of the integer type quantised to; one of an 8-bit float is no range of steps, and gives 0.
+    ``axis`` is where one scale a channel lies.
+    """
+    try:
+        limits = ml_dtypes.iinfo(zero_point.dtype)
+    except ValueError:
+        return 0.0
+    if not values.size:
+        return 0.0
     step, zero = scale.astype(np.float64), zero_point.astype(np.float64)
     if step.ndim and step.size > 1:
         shape = [1] * values.ndim

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assay.core.errors import StorageFailed
 from assay.core.tensors import Array, Feed
 from assay.graph.external_data import save_model
 
@@ -110,13 +111,15 @@ class Case:
 
 
 def write_reproduction(folder: Path, case: Case) -> Path:
-    """Write the folder (made if needed) and return it.  Raises StorageFailed through ``save_model``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the folder (made if needed) and return it.  Raises StorageFailed where that cannot be done."""
     save_model(case.model, folder / "model.onnx")
-    for name, arrays in (("input", case.feed), ("expected", case.expected), ("candidate", case.candidate)):
-        numbered = [np.asarray(a) for a in arrays.values()]
-        np.savez(folder / f"{name}.npz", np.array(list(arrays)), *numbered)  # names may not be names of Python
     about = {"due": case.due, "runtime": case.runtime, "settings": dict(case.settings), **case.about}
-    (folder / "about.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
-    (folder / "reproduce.py").write_text(_SCRIPT.format(runtime=RUNTIMES[case.runtime]))
+    try:
+        for name, arrays in (("input", case.feed), ("expected", case.expected), ("candidate", case.candidate)):
+            numbered = [np.asarray(a) for a in arrays.values()]
+            np.savez(folder / f"{name}.npz", np.array(list(arrays)), *numbered)  # names may not be names of Python
+        (folder / "about.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
+        (folder / "reproduce.py").write_text(_SCRIPT.format(runtime=RUNTIMES[case.runtime]))
+    except OSError as error:
+        raise StorageFailed(f"cannot write in {folder}: {error.strerror or error}") from error
     return folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.core.compare import compare
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, BadInput
 from assay.core.tensors import Array, Feed
 
 Outputs = Mapping[str, Array]
@@ -52,8 +52,10 @@ def walk(stages: Sequence[Stage], feeds: Sequence[Feed]) -> tuple[StageRow, ...]
     """Run every stage on every feed; the first stage is the reference.
 
     A stage that fails is a row that says so; stages made from it are then held against its nearest
-    ancestor that ran.
+    ancestor that ran.  Raises BadInput for no feeds: every stage would agree.
     """
+    if not feeds:
+        raise BadInput("there is nothing to feed: stages are compared by what they give")
     rows: list[StageRow] = []
     outputs: list[list[Outputs] | None] = []
     for stage in stages:
@@ -96,18 +98,19 @@ def _row(
 
 
 def _said(added: float) -> str:
-    return "NaN or infinity, or outputs of other names or shapes" if math.isinf(added) else ""
+    return "NaN or infinity, outputs of other names or shapes, or none at all" if math.isinf(added) else ""
 
 
 def worst(expected: Sequence[Outputs], found: Sequence[Outputs]) -> tuple[float, str | None]:
-    """The largest relative rms error over outputs and feeds, and its output; infinite for what cannot be compared."""
+    """The largest relative rms error over outputs and feeds, and its output; infinite for what cannot be compared,
+    and where there is nothing to compare."""
     largest, where = 0.0, None
     for a, b in zip(expected, found, strict=True):
         for name, array in a.items():
             error = relative_error(array, b.get(name))
             if error > largest or where is None:
-                largest, where = max(error, largest), name
-    return largest, where
+                largest, where = error, name
+    return (math.inf, None) if where is None else (largest, where)
 
 
 def relative_error(expected: Array, found: Array | None) -> float:

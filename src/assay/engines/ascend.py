@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from assay.engines.ascend_command import PRECISION_MODES, Settings, atc
 from assay.engines.base import (
     NOT_YET_RUN,
     PooledSession,
+    at_batch,
     check_format,
     check_open,
     failed,
@@ -36,7 +38,7 @@ from assay.engines.base import (
     reason,
     refuse_streams,
 )
-from assay.engines.buckets import BucketedSession, refuse_buckets
+from assay.engines.buckets import bucketed
 
 _INSTALL = "install the CANN toolkit, then: pip install aclruntime ais_bench (wheels of Ascend/tools)"
 _OPTIONS = frozenset({"soc_version", "dynamic_batch", "aipp", "auto_tune_mode"})
@@ -87,14 +89,14 @@ class AscendEngine:
                 "atc, the compiler of Huawei's CANN toolkit, is not on the PATH",
                 remedy="source /usr/local/Ascend/ascend-toolkit/set_env.sh",
             )
-        settings = _settings(options)
         signature = read_signature(artifact.path)
-        settings = _with_sizes(settings, signature)
+        fixed = at_batch(signature, options.batch)
+        settings = _with_sizes(_settings(options), signature)
         out_dir.mkdir(parents=True, exist_ok=True)
         words = atc(artifact.path, out_dir / "part-of-model", signature, settings)
         _compile(words, out_dir)
         made = (out_dir / "part-of-model.om").replace(out_dir / "model.om")
-        fixed = signature.with_batch(options.batch) if options.batch is not None else signature
+
         built_for = {
             "soc_version": settings.soc_version,
             "precision": options.precision,
@@ -110,6 +112,7 @@ class AscendEngine:
 
         check_format(self.name, "build from", self.reads, artifact)
         signature = read_signature(artifact.path)
+        at_batch(signature, options.batch)
         return shlex.join(atc(artifact.path, out_dir / "model", signature, _with_sizes(_settings(options), signature)))
 
     def open(self, artifact: Artifact, options: OpenOptions) -> Session:
@@ -121,24 +124,30 @@ class AscendEngine:
         _check_card(artifact)
         module = _library()
         index = parse_device(options.device).index
+        workers: list[Any] = []
         try:
-            workers = [module.InferSession(index, str(artifact.path)) for _ in range(options.instances)]
+            for _ in range(options.instances):
+                workers.append(module.InferSession(index, str(artifact.path)))
         except Exception as error:
+            for worker in workers:
+                worker.free_resource()
             raise failed(self.name, f"open {artifact.path}", error) from error
-        session = AscendSession(signature, workers, bool(sizes), options.precision)
+        session = AscendSession(signature, workers, bool(sizes))
         if not sizes:
-            refuse_buckets(self.name, options, "the file has one batch size")
             return session
-        return BucketedSession(self.name, signature, dict.fromkeys(sizes, session))
+        try:
+            return bucketed(signature, replace(options, buckets=sizes), lambda _: session)
+        except BaseException:
+            session.close()
+            raise
 
 
 class AscendSession(PooledSession[Any]):
     """Outputs come as new arrays in the file's order; ``dynamic`` says that every call tells its batch size."""
 
-    def __init__(self, signature: Signature, workers: Sequence[Any], dynamic: bool, precision: str) -> None:
+    def __init__(self, signature: Signature, workers: Sequence[Any], dynamic: bool) -> None:
         super().__init__("ascend", signature, workers)
         self._mode = "dymbatch" if dynamic else "static"
-        self._precision = precision
 
     def _infer(self, worker: Any, feed: Feed, spans: MutableMapping[str, float] | None) -> Sequence[Array]:
         given = [np.asarray(feed[name], order="C") for name in self._signature.input_names]
@@ -150,8 +159,9 @@ class AscendSession(PooledSession[Any]):
         return [_as_declared(a, s.name, DTYPES[s.dtype]) for a, s in zip(made, self._signature.outputs, strict=True)]
 
     def _attest(self, worker: Any) -> Attestation:
-        """ais_bench does not tell what an operator computed in; nothing is claimed."""
-        return Attestation({}, how="ais_bench does not tell the precision of operators")
+        """Nothing is claimed."""
+        told = "ais_bench does not tell the precision of operators"
+        return Attestation({}, how=told, untold=told)
 
     def _release(self) -> None:
         for worker in self._workers:
@@ -181,6 +191,8 @@ def _settings(options: BuildOptions) -> Settings:
     soc = given.get("soc_version") or _soc_here()
     try:
         sizes = tuple(sorted({int(word) for word in given.get("dynamic_batch", "").split(",") if word}))
+        if sizes and sizes[0] < 1:
+            raise ValueError("no batch size")
     except ValueError:
         raise BadInput(f"dynamic_batch is {given['dynamic_batch']!r}", remedy="dynamic_batch=1,4,8") from None
     if sizes and options.batch is not None:
@@ -193,8 +205,6 @@ def _settings(options: BuildOptions) -> Settings:
 
 def _with_sizes(settings: Settings, signature: Signature) -> Settings:
     """A free batch that nobody gave a size for gets the usual list."""
-    from dataclasses import replace
-
     free = any(isinstance(s.batch, str) for s in signature.inputs)
     if settings.batch is None and free and not settings.dynamic_batch:
         return replace(settings, dynamic_batch=_DYNAMIC)
@@ -228,8 +238,11 @@ def _check_card(artifact: Artifact) -> None:
 
 
 def _compile(words: list[str], out_dir: Path) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     log = out_dir / "builder.log"
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineFailed(f"atc did not finish: {error}") from error
     log.write_text(f"{shlex.join(words)}\n{done.stdout}{done.stderr}")
     if done.returncode or not (out_dir / "part-of-model.om").is_file():
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
@@ -243,8 +256,9 @@ def _kept(artifact: Artifact, options: OpenOptions) -> tuple[Signature, tuple[in
     try:
         signature = Signature.from_json(json.loads(built["signature"]))
         sizes = tuple(json.loads(built["dynamic_batch"]))
-    except (KeyError, ValueError, AssayError):
+        precision = built["precision"]
+    except (KeyError, ValueError, TypeError, AssayError):
         raise BadInput(f"{artifact.path}: the signature of this .om is unknown", remedy="build it again") from None
-    if built["precision"] != options.precision:
-        raise BadInput(f"{artifact.path} was built for {built['precision']}; {options.precision} was asked for")
+    if precision != options.precision:
+        raise BadInput(f"{artifact.path} was built for {precision}; {options.precision} was asked for")
     return signature, sizes if signature.static_batch is None else ()

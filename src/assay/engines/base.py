@@ -23,7 +23,7 @@ from assay.core.tensors import DTYPES, Array, Feed, Signature
 W = TypeVar("W")
 NOT_YET_RUN = "not yet run on hardware"
 """The ``status`` of an engine, or of one of its devices, that only ever met a stand-in."""
-_PROBE_SIZES = (32, 64, 224, 16, 8, 2, 1)
+_PROBE_SIZES = (32, 64, 224, 16, 8, 2, 1, 48, 240, 3, 12)
 
 
 class PooledSession(Generic[W]):
@@ -80,6 +80,8 @@ class PooledSession(Generic[W]):
         worker = self._take()
         try:
             return self._attest(worker)
+        except NoSizeFits as error:  # which is no fault of the model's
+            return Attestation({}, how="a run on inputs made up for it", untold=error.message)
         except AssayError:
             raise
         except Exception as error:
@@ -140,12 +142,15 @@ class PooledSession(Generic[W]):
                 results[name] = np.array(array) if self.borrows else array
                 continue
             if target.shape != array.shape:
-                raise SignatureMismatch(
-                    f"the buffer for output {name!r} has shape {target.shape}; this feed gives {array.shape}"
-                )
+                raise wrong_buffer(name, target, array.shape)
             np.copyto(target, array)
             results[name] = target
         return results
+
+
+def wrong_buffer(name: str, buffer: Array, shape: object) -> SignatureMismatch:
+    """That the caller's buffer has another shape than the output."""
+    return SignatureMismatch(f"the buffer for output {name!r} has shape {buffer.shape}; this feed gives {shape}")
 
 
 def check_out(signature: Signature, out: MutableMapping[str, Array]) -> None:
@@ -168,7 +173,13 @@ def first_line(error: BaseException) -> str:
     """The first line that says something; C++ libraries put file and line numbers before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    if isinstance(error, KeyError):  # whose text is the key alone
+        return f"KeyError: {error}"
     return (telling or lines or [type(error).__name__])[0]
+
+
+class NoSizeFits(EngineFailed):
+    """A model with free dims other than the batch took none of the feeds that were made up for it."""
 
 
 def failed(engine: str, what: str, error: BaseException) -> EngineFailed:
@@ -185,7 +196,7 @@ class Device:
 def parse_device(text: str) -> Device:
     """``cpu``, ``cuda``, ``cuda:1`` -> kind and index.  Raises BadInput."""
     kind, colon, index = text.partition(":")
-    if not kind.isalpha() or (colon and not index.isdigit()):
+    if not kind.isalpha() or (colon and not index.isdecimal()):
         raise BadInput(f"{text!r} is not a device", remedy="write cpu, cuda, cuda:N, gpu:N or npu:N")
     return Device(kind, int(index) if index else 0)
 
@@ -231,9 +242,13 @@ def check_options(engine: Engine, options: OpenOptions, precision: str | None = 
 
 
 def devices_of(engine: Engine) -> tuple[str, ...]:
-    """What the engine's library sees here, such as ``("cpu", "cuda:0")``; empty where it does not tell."""
+    """What the engine's library sees here, such as ``("cpu", "cuda:0")``; empty where it does not tell or is not here:
+    why is for ``unavailable`` to say."""
     listed = getattr(engine, "devices", None)
-    found: tuple[str, ...] = listed() if listed is not None else ()
+    try:
+        found: tuple[str, ...] = listed() if listed is not None else ()
+    except Exception:  # a broken install can raise anything at all on import
+        return ()
     return found
 
 
@@ -269,6 +284,18 @@ def refuse_streams(engine: str, options: OpenOptions) -> None:
         raise BadInput(f"{engine} has no streams", remedy="set instances instead")
 
 
+def at_batch(signature: Signature, batch: int | None) -> Signature:
+    """``signature`` with this batch size; as it is for None.  Raises BadInput for a model that is fixed to another."""
+    if batch is None:
+        return signature
+    if signature.static_batch not in (None, batch):
+        raise BadInput(
+            f"the model has the batch size {signature.static_batch}; batch {batch} was asked for",
+            remedy=f"assay export --batch {batch}",
+        )
+    return signature.with_batch(batch)
+
+
 def probe_feeds(signature: Signature) -> Iterator[dict[str, Array]]:
     """Feeds to try in turn where a run is needed and there is no sample: ones, batch 1.
 
@@ -292,11 +319,17 @@ def probe_feeds(signature: Signature) -> Iterator[dict[str, Array]]:
 
 
 def try_feeds(signature: Signature, run: Callable[[dict[str, Array]], Any]) -> Any:
-    """``run`` on the first probe feed the model takes.  Raises what the last one raised."""
-    last: Exception | None = None
+    """``run`` on the first probe feed the model takes.
+
+    Raises what it raised where there is one feed to try, NoSizeFits (from the last one's) where there are more.
+    """
+    raised: list[Exception] = []
     for feed in probe_feeds(signature):
         try:
             return run(feed)
         except Exception as error:  # the next size may fit
-            last = error
-    raise last or EngineFailed("there is nothing to run: the model has no inputs")
+            raised.append(error)
+    if len(raised) == 1:
+        raise raised[0]
+    sizes = ", ".join(map(str, _PROBE_SIZES))
+    raise NoSizeFits(f"the model's free dims take none of the sizes {sizes}: {first_line(raised[-1])}") from raised[-1]

@@ -22,8 +22,8 @@ import numpy as np
 from assay.core.compare import Accumulator, Measures
 from assay.core.engine import Attestation, OpenOptions, Session
 from assay.core.errors import BadInput, NotAvailable
-from assay.core.tensors import Array, Feed, Signature, TensorSpec
-from assay.engines.base import check_out
+from assay.core.tensors import Array, Feed, Signature, TensorSpec, is_float
+from assay.engines.base import check_out, wrong_buffer
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,15 @@ def padded_share(sizes: Sequence[int]) -> float:
 
 
 class BucketedSession:
-    """See ``core.engine.Session``; ``sessions`` maps batch sizes to sessions, and is closed with this one."""
+    """See ``core.engine.Session``; ``sessions`` maps batch sizes to sessions in ``precision``, and is closed with this
+    one."""
 
-    def __init__(self, engine: str, signature: Signature, sessions: Mapping[int, Session]) -> None:
-        self._engine = engine
+    def __init__(self, signature: Signature, sessions: Mapping[int, Session], precision: str) -> None:
         self._signature = signature
         self._sizes = sorted(sessions)
         self._sessions = dict(sessions)
+        self._precision = precision
+        self._closing = threading.Lock()
         self._parallelism = min(s.parallelism for s in sessions.values())
         self._turn = threading.BoundedSemaphore(self._parallelism)
         self._counting = threading.Lock()
@@ -114,19 +116,26 @@ class BucketedSession:
         self._signature.check_feed(feed)
         if out:
             check_out(self._signature, out)
-        rows = self._signature.batch_of(feed)
-        if rows < 1:
-            raise BadInput("a call without rows cannot be padded to a batch")
+        rows = self._rows_of(feed)
         with self._turn:
             if rows in self._sessions:
                 self._count(rows, 0)
                 return self._sessions[rows].run(feed, out, spans)
             largest = self._sizes[-1]
-            parts = [
-                self._padded(self._cut(feed, start, min(start + largest, rows)), min(largest, rows - start), spans)
-                for start in range(0, rows, largest)
-            ]
+            parts = []
+            for start in range(0, rows, largest):
+                taken: dict[str, float] = {}
+                part = self._cut(feed, start, min(start + largest, rows))
+                parts.append(self._padded(part, min(largest, rows - start), None if spans is None else taken))
+                if spans is not None:
+                    spans.update({n: (spans.get(n, 0.0) if start else 0.0) + took_s for n, took_s in taken.items()})
         return self._joined(parts, out)
+
+    def _rows_of(self, feed: Feed) -> int:
+        rows = self._signature.batch_of(feed)
+        if rows < 1:
+            raise BadInput("a call without rows cannot be padded to a batch")
+        return rows
 
     def _padded(self, feed: Feed, rows: int, spans: MutableMapping[str, float] | None) -> dict[str, Array]:
         """``rows`` real rows in the smallest bucket that holds them."""
@@ -147,8 +156,10 @@ class BucketedSession:
             assert spec.batch_axis is not None
             pieces = [part[spec.name] for part in parts]
             if out is not None and spec.name in out:
-                np.concatenate(pieces, axis=spec.batch_axis, out=out[spec.name])
-                result[spec.name] = out[spec.name]
+                try:
+                    result[spec.name] = np.concatenate(pieces, axis=spec.batch_axis, out=out[spec.name])
+                except ValueError:
+                    raise wrong_buffer(spec.name, out[spec.name], [p.shape for p in pieces]) from None
             elif len(pieces) == 1:
                 result[spec.name] = np.ascontiguousarray(pieces[0])
             else:
@@ -160,17 +171,18 @@ class BucketedSession:
             self._padding = Padding(self._padding.real + real, self._padding.added + added)
 
     def attest(self) -> Attestation:
-        """The bucket that did least as asked speaks for all."""
+        """The bucket that did least of its arithmetic as asked speaks for all."""
         found = [self._sessions[size].attest() for size in self._sizes]
-        return min(found, key=lambda a: max(a.shares.values(), default=1.0))
+        return min(found, key=lambda a: a.share(None, self._precision) if a.shares else 1.0)
 
     def prove(self, feed: Feed) -> BucketProof:
         """Run the real rows of ``feed`` in every bucket with different neighbours.
 
         Every bucket is filled with as many real rows as it holds, once padded by repeating the last
-        and once by repeating the first, for every number of real rows from one to the bucket's size.
+        and once by repeating the first, for every number of real rows from one to the bucket's size.  Raises BadInput
+        for a feed without rows.
         """
-        rows = self._signature.batch_of(feed)
+        rows = self._rows_of(feed)
         differing: dict[tuple[int, str], None] = {}
         alone: dict[int, dict[str, Array]] = {}
         for size in self._sizes:
@@ -181,7 +193,7 @@ class BucketedSession:
                     made = self._run_in(size, feed, [i % rows if i < real else filler for i in range(size)])
                     for spec in self._signature.outputs:
                         first, second = (_rows(spec, r[spec.name], 0, real) for r in (whole, made))
-                        if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+                        if not np.array_equal(first, second, equal_nan=is_float(spec.dtype)):
                             differing[size, spec.name] = None
         smallest = alone[self._sizes[0]]
         between = {size: self._compared(smallest, alone[size]) for size in self._sizes[1:]}
@@ -203,8 +215,15 @@ class BucketedSession:
         return measures
 
     def close(self) -> None:
-        for session in self._sessions.values():
-            session.close()
+        """Wait for calls in flight, of which one may be several of a bucket's, then close every bucket."""
+        with self._closing:
+            for _ in range(self._parallelism):
+                self._turn.acquire()
+            try:
+                for session in self._sessions.values():
+                    session.close()
+            finally:
+                self._turn.release(self._parallelism)  # callers that wait are then told that it is closed
 
     def __enter__(self) -> Self:
         return self
@@ -215,11 +234,13 @@ class BucketedSession:
         self.close()
 
 
-def bucketed(
-    engine: str, signature: Signature, sizes: tuple[int, ...], make: Callable[[int], Session]
-) -> BucketedSession:
-    """``make(size)`` for every bucket.  Raises BadInput for a model whose batch is fixed to another size, and
-    NotAvailable for one whose outputs cannot be cut into rows."""
+def bucketed(signature: Signature, options: OpenOptions, make: Callable[[int], Session]) -> BucketedSession:
+    """``make(size)`` for every one of ``options.buckets``.
+
+    Raises BadInput for a model whose batch is fixed to another size, and NotAvailable for one whose outputs cannot be
+    cut into rows.
+    """
+    sizes = options.buckets
     unbatched = [s.name for s in signature.outputs if s.batch_axis is None]
     if unbatched or not any(s.batch_axis is not None for s in signature.inputs):
         what = f"output {unbatched[0]!r}" if unbatched else "the input"
@@ -237,7 +258,7 @@ def bucketed(
         for session in made.values():
             session.close()
         raise
-    return BucketedSession(engine, signature, made)
+    return BucketedSession(signature, made, options.precision)
 
 
 def refuse_buckets(engine: str, options: OpenOptions, why: str) -> None:

@@ -31,6 +31,7 @@ from assay.core.errors import BadInput, EngineFailed, NotAvailable, SignatureMis
 from assay.core.tensors import Array, Feed, Signature
 from assay.engines.base import (
     PooledSession,
+    at_batch,
     check_format,
     check_open,
     failed,
@@ -132,12 +133,7 @@ class OnnxRuntimeEngine:
         why = self.unavailable(options.device, "fp32" if options.precision in _FROM_GRAPH else options.precision)
         if why is not None:
             raise NotAvailable(why)
-        signature = read_signature(artifact.path)
-        if options.batch is not None and signature.static_batch not in (None, options.batch):
-            raise BadInput(
-                f"{artifact.path} has the batch size {signature.static_batch}; batch {options.batch} was asked for",
-                remedy=f"assay export --batch {options.batch}",
-            )
+        at_batch(read_signature(artifact.path), options.batch)
         _check_operators(artifact.path)
         parts = dict.fromkeys((*artifact.companions, *external_files(artifact.path)))
         placed = [_place(p, out_dir / _relative(p, artifact.path.parent)) for p in parts]
@@ -154,17 +150,18 @@ class OnnxRuntimeEngine:
         from assay.engines.onnx_precision import graph_precision
         from assay.graph.signature import load_model, signature_of
 
-        precision = options.precision
-        check_open(self, artifact, options, "fp32" if precision in _FROM_GRAPH else precision)
+        precision = "fp32" if options.precision == "tf32" else options.precision  # what the file must be written in
+        check_open(self, artifact, options, "fp32" if precision in _FROM_GRAPH else options.precision)
         refuse_streams(self.name, options)
         check_provider_options(options)
         model = load_model(artifact.path)
         signature = signature_of(model)
         _check_dtypes(signature)
         found = graph_precision(model)
-        if found != ("fp32" if precision == "tf32" else precision):
+        if found != precision:
             raise BadInput(
-                f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {precision} was asked for",
+                f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {options.precision} was asked "
+                "for",
                 remedy=f"open it with the precision {found}, or give a file "
                 f"{_HOW_WRITTEN.get(precision, _CONVERTED).format(precision)}",
             )
@@ -172,7 +169,7 @@ class OnnxRuntimeEngine:
         try:
             if not options.buckets:
                 return _session(plan, signature)
-            return bucketed(self.name, signature, options.buckets, lambda b: _fixed(plan, signature, b))
+            return bucketed(signature, options, lambda b: _fixed(plan, signature, b))
         except (NotAvailable, BadInput, EngineFailed):
             raise
         except Exception as error:  # onnxruntime's own exceptions derive from Exception directly

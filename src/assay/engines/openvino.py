@@ -29,6 +29,7 @@ from assay.core.telemetry import import_untold
 from assay.core.tensors import DTYPES, Array, Feed, Signature
 from assay.engines.base import (
     PooledSession,
+    at_batch,
     check_format,
     check_open,
     failed,
@@ -133,7 +134,7 @@ class OpenVinoEngine:
             signature = _signature(artifact, model)
             if not options.buckets:
                 return _compiled(model, signature, options, settings)
-            return bucketed(self.name, signature, options.buckets, lambda b: _fixed(model, signature, b, options))
+            return bucketed(signature, options, lambda b: _fixed(model, signature, b, options))
         except AssayError:
             raise
         except Exception as error:
@@ -310,12 +311,7 @@ def _matched(signature: Signature, model: Any) -> Signature:
 
 
 def _fix_batch(model: Any, signature: Signature, batch: int) -> Signature:
-    if signature.static_batch not in (None, batch):
-        raise BadInput(
-            f"the model has the batch size {signature.static_batch}; batch {batch} was asked for",
-            remedy=f"assay export --batch {batch}",
-        )
-    fixed = signature.with_batch(batch)
+    fixed = at_batch(signature, batch)
     ports = model.inputs
     model.reshape({ports[i]: [d if isinstance(d, int) else -1 for d in s.shape] for i, s in enumerate(fixed.inputs)})
     return fixed

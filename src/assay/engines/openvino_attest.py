@@ -13,7 +13,7 @@ from typing import Any
 
 from assay.core.engine import Attestation
 from assay.core.tensors import Signature
-from assay.engines.base import try_feeds
+from assay.engines.base import NoSizeFits, try_feeds
 from assay.engines.macs import Ran, matmul_macs, shares
 
 _PRECISION = {"f64": "fp64", "f32": "fp32", "bf16": "bf16", "f16": "fp16", "i8": "int8", "u8": "int8"}
@@ -28,11 +28,13 @@ class MacTable:
     """MACs per operator of the source model, by friendly name.
 
     ``followed_by`` holds the operators behind each, nearest first: a bias addition that was
-    fused into a product may be the only name the execution graph gives for both.
+    fused into a product may be the only name the execution graph gives for both.  ``untold`` says why nothing could be
+    counted.
     """
 
     macs: dict[str, int]
     followed_by: dict[str, tuple[str, ...]]
+    untold: str | None = None
 
 
 def mac_table(model: Any, signature: Signature) -> MacTable:
@@ -49,12 +51,17 @@ def mac_table(model: Any, signature: Signature) -> MacTable:
         fixed.reshape({ports[i]: list(feed[s.name].shape) for i, s in enumerate(signature.inputs)})
         return _counted(fixed)
 
-    counted: dict[str, int] = try_feeds(signature, count)
+    try:
+        counted: dict[str, int] = try_feeds(signature, count)
+    except NoSizeFits as error:
+        return MacTable({}, {}, error.message)
     return MacTable(counted, followed_by)
 
 
 def attest_compiled(compiled: Any, table: MacTable, provider: str) -> Attestation:
     """Operators no kernel claims count as run in an ``unknown`` precision, never as run well."""
+    if table.untold is not None:
+        return Attestation({}, how=_HOW, untold=table.untold)
     kernels: dict[str, tuple[str, str]] = {}
     for kernel in compiled.get_runtime_model().get_ops():
         info = kernel.get_rt_info()

@@ -10,6 +10,7 @@ choice: nothing about precision or provider can be attested.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from assay.core.artifact import Artifact
 from assay.core.engine import Attestation, BuildOptions, OpenOptions
 from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.tensors import Array, Feed, Signature
+from assay.core.units import Seconds
 from assay.engines.base import PooledSession, check_format, check_open, failed, parse_device, reason, refuse_streams
 
 _TIMEOUT_S = 60.0
@@ -65,7 +67,7 @@ class RemoteEngine:
                 connection.close()
             if isinstance(error, AssayError) or not isinstance(error, Exception):
                 raise
-            raise failed(self.name, f"reach {address.model!r} at {address.host}:{address.port}", error) from error
+            raise failed(self.name, f"reach {address.model!r} at {address.place}", error) from error
         return RemoteSession(signature, connections)
 
 
@@ -79,7 +81,12 @@ class Address:
     model: str
     version: str = ""
     tls: bool = False
-    timeout_s: float = _TIMEOUT_S
+    timeout_s: Seconds = _TIMEOUT_S
+
+    @property
+    def place(self) -> str:
+        """``host:port``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Connection(Protocol):
@@ -109,12 +116,12 @@ class RemoteSession(PooledSession[Connection]):
 
 def read_address(path: Path, options: dict[str, str]) -> Address:
     """``options`` may hold ``timeout_s``.  Raises BadInput for a file or URL that says too little."""
+    timeout_s = _timeout(options)
     try:
         data: dict[str, Any] = json.loads(path.read_text())
         protocol, model, url = data["protocol"], data["model"], data["url"]
         parts = urlsplit(url if "//" in url else f"//{url}")
         host, port = parts.hostname, parts.port
-        timeout_s = float(options.get("timeout_s", _TIMEOUT_S))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{path} does not describe a remote model: {error!r}",
@@ -127,6 +134,19 @@ def read_address(path: Path, options: dict[str, str]) -> Address:
     default = 8001 if protocol == "grpc" else 443 if parts.scheme == "https" else 80
     tls = parts.scheme in ("https", "grpcs")
     return Address(protocol, host, port or default, str(model), str(data.get("version") or ""), tls, timeout_s)
+
+
+def _timeout(options: dict[str, str]) -> Seconds:
+    unknown = sorted(set(options) - {"timeout_s"})
+    if unknown:
+        raise BadInput(f"remote has no option {unknown[0]!r}", remedy="it has: timeout_s")
+    try:
+        timeout_s = float(options.get("timeout_s", _TIMEOUT_S))
+    except ValueError:
+        timeout_s = math.nan
+    if not 0 < timeout_s < math.inf:
+        raise BadInput(f"timeout_s is {options['timeout_s']!r}, no number of seconds", remedy="timeout_s=60")
+    return timeout_s
 
 
 def _connect(address: Address) -> Connection:

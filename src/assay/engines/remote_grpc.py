@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.core.errors import EngineFailed, NotAvailable
+from assay.core.errors import BadInput, EngineFailed, NotAvailable
 from assay.core.tensors import Array, Feed, Signature
 from assay.engines.base import first_line
 from assay.engines.remote_wire import WIRE_NAMES, from_bytes, signature_of
@@ -30,7 +30,7 @@ class GrpcConnection:
         self._client = client
         self._error = InferenceServerException
         self._address = address
-        self._channel = client.InferenceServerClient(f"{address.host}:{address.port}", ssl=address.tls)
+        self._channel = client.InferenceServerClient(address.place, ssl=address.tls)
 
     def signature(self) -> Signature:
         answer = self._asked(
@@ -78,8 +78,8 @@ class GrpcConnection:
         try:
             return call()
         except self._error as error:
-            where = f"{self._address.host}:{self._address.port}"
-            raise EngineFailed(f"the server at {where} answered: {first_line(error)}") from error
+            kind = BadInput if "NOT_FOUND" in str(error.status()) else EngineFailed  # as over HTTP
+            raise kind(f"the server at {self._address.place} answered: {first_line(error)}") from error
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:

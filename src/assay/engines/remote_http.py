@@ -95,30 +95,29 @@ class HttpConnection:
         asked twice.  Raises EngineFailed with the server's own error text.
         """
         try:
-            response = self._exchange(method, path, parts, headers)
+            response, body = self._exchange(method, path, parts, headers)
         except _RETRY:
             self._http.close()
-            response = self._exchange(method, path, parts, headers)
-        body = response.read()
+            response, body = self._exchange(method, path, parts, headers)
         if response.status != http.client.OK:
             raise self._refused(response.status, body, path)
         return body, response.getheader(_HEADER)
 
     def _exchange(
         self, method: str, path: str, parts: Sequence[Any], headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         try:
             size = sum(len(part) for part in parts)
             sized = {**headers, "Content-Length": str(size)} if method == "POST" else dict(headers)
             self._http.request(method, path, body=iter(parts) if parts else None, headers=sized)
-            return self._http.getresponse()
+            response = self._http.getresponse()
+            return response, response.read()
         except _RETRY:
             raise
         except (OSError, http.client.HTTPException) as error:
             self._http.close()  # half a message may be under way: the next call starts afresh
-            where = f"{self._address.host}:{self._address.port}"
             raise EngineFailed(
-                f"the server at {where} did not answer: {error or type(error).__name__}",
+                f"the server at {self._address.place} did not answer: {error or type(error).__name__}",
                 remedy="is it running, and is the port its HTTP port?",
             ) from error
 
@@ -127,7 +126,7 @@ class HttpConnection:
             said = str(json.loads(body)["error"])
         except (ValueError, KeyError, TypeError):
             said = body[:200].decode(errors="replace").strip() or "no reason given"
-        message = f"the server at {self._address.host}:{self._address.port} answered {status} to {path}: {said}"
+        message = f"the server at {self._address.place} answered {status} to {path}: {said}"
         return BadInput(message) if status == http.client.NOT_FOUND else EngineFailed(message)
 
 

@@ -74,14 +74,9 @@ def from_bytes(raw: bytes | memoryview, dtype: str, shape: Sequence[int]) -> Arr
     """The inverse; the array owns its memory.  Raises EngineFailed when the bytes do not fill the shape."""
     count = prod(shape)
     if dtype == "string":
+        found = _strings(raw, count)
         items = np.empty(count, dtype=object)
-        offset = 0
-        for index in range(count):
-            if offset + 4 > len(raw):
-                raise EngineFailed(f"the server sent {index} strings; {count} were announced")
-            (length,) = _LENGTH.unpack_from(raw, offset)
-            items[index] = bytes(raw[offset + 4 : offset + 4 + length])
-            offset += 4 + length
+        items[:] = found
         return items.reshape(shape)
     expected = count * DTYPES[dtype].itemsize
     if len(raw) != expected:
@@ -89,3 +84,21 @@ def from_bytes(raw: bytes | memoryview, dtype: str, shape: Sequence[int]) -> Arr
     array = np.empty(count, dtype=DTYPES[dtype])
     array.view(np.uint8)[:] = np.frombuffer(raw, np.uint8)
     return array.reshape(shape)
+
+
+def _strings(raw: bytes | memoryview, count: int) -> list[bytes]:
+    """Raises EngineFailed where the bytes are not exactly ``count`` strings."""
+    found: list[bytes] = []
+    offset = 0
+    while len(found) < count:
+        start = offset + _LENGTH.size
+        if start > len(raw):
+            raise EngineFailed(f"the server sent {len(found)} strings; {count} were announced")
+        (length,) = _LENGTH.unpack_from(raw, offset)
+        offset = start + length
+        if offset > len(raw):
+            raise EngineFailed(f"the server sent a string of {length} bytes and only {len(raw) - start} of them")
+        found.append(bytes(raw[start:offset]))
+    if offset != len(raw):
+        raise EngineFailed(f"the server sent {len(raw) - offset} bytes after the last of {count} strings")
+    return found

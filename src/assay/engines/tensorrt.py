@@ -30,6 +30,7 @@ from assay.core.units import parse_bytes
 from assay.engines.base import (
     NOT_YET_RUN,
     PooledSession,
+    at_batch,
     check_format,
     check_open,
     failed,
@@ -47,6 +48,7 @@ _INSTALL = "pip install tensorrt (it needs an NVIDIA GPU and its driver)"
 _OPTIONS = frozenset(
     {"workspace", "min_batch", "opt_batch", "max_batch", "timing_cache", "version_compatible", "strongly_typed", "best"}
 )
+_SWITCHES = ("version_compatible", "strongly_typed", "best")
 _OLDEST = (8, 5)
 
 
@@ -96,13 +98,14 @@ class TensorRtEngine:
         if why is not None:
             raise NotAvailable(why)
         trt = _library()
-        signature = _batched(read_signature(artifact.path), options.batch)
+        own = read_signature(artifact.path)
+        signature = at_batch(own, options.batch)
         settings = _settings(options)
         _check_typed(artifact, settings, _number(trt)[0])
         cuda = self.runtime(parse_device(options.device).index)
         out_dir.mkdir(parents=True, exist_ok=True)
         try:
-            plan = build_plan(trt, artifact.path, signature, settings, out_dir / "builder.log")
+            plan = build_plan(trt, artifact.path, own, settings, out_dir / "builder.log")
         except AssayError:
             raise
         except Exception as error:
@@ -126,7 +129,8 @@ class TensorRtEngine:
         from assay.graph.signature import read_signature
 
         check_format(self.name, "build from", self.reads, artifact)
-        signature = _batched(read_signature(artifact.path), options.batch)
+        signature = read_signature(artifact.path)
+        at_batch(signature, options.batch)
         major = int((version or "10").partition(".")[0])
         settings = _settings(options)
         _check_typed(artifact, settings, major)
@@ -135,23 +139,30 @@ class TensorRtEngine:
     def open(self, artifact: Artifact, options: OpenOptions) -> TensorRtSession:
         check_open(self, artifact, options)
         refuse_streams(self.name, options)
-        graphs = dict(options.provider_options).get("cuda_graph") == "1"
+        switch = dict(options.provider_options).get("cuda_graph", "0")
+        _check_switch("cuda_graph", switch)
         if options.threads is not None or any(name != "cuda_graph" for name, _ in options.provider_options):
             raise BadInput("a plan was built with its options: when opening there is only cuda_graph=1")
         cuda = self.runtime(parse_device(options.device).index)
         self._check_place(artifact, options, cuda)
+        workers: list[_Worker] = []
         try:
             plan = _deserialised(artifact)
             signature = Signature.from_json(json.loads(artifact.built_for["signature"]))
-            workers = [_Worker(cuda, plan[1].create_execution_context()) for _ in range(options.instances)]
-        except AssayError:
-            raise
-        except KeyError:
-            raise BadInput(f"{artifact.path}: the signature of this plan is unknown", remedy="build it again") from None
-        except Exception as error:
+            macs = json.loads(artifact.built_for.get("macs", "null"))
+            for _ in range(options.instances):
+                workers.append(_Worker(cuda, _context(plan[1])))
+        except BaseException as error:
+            for worker in workers:
+                worker.release()
+            if isinstance(error, KeyError):
+                raise BadInput(
+                    f"{artifact.path}: the signature of this plan is unknown", remedy="build it again"
+                ) from None
+            if isinstance(error, AssayError) or not isinstance(error, Exception):
+                raise
             raise failed(self.name, f"open {artifact.path}", error) from error
-        macs = json.loads(artifact.built_for.get("macs", "{}"))
-        return TensorRtSession(plan, signature, workers, macs, graphs)
+        return TensorRtSession(plan, signature, workers, macs, switch == "1")
 
     def _check_place(self, artifact: Artifact, options: OpenOptions, cuda: Any) -> None:
         built = artifact.built_for
@@ -226,9 +237,10 @@ class TensorRtSession(PooledSession[_Worker]):
         plan: tuple[Any, Any],
         signature: Signature,
         workers: Sequence[_Worker],
-        macs: dict[str, int],
+        macs: dict[str, int] | None,
         graphs: bool = False,
     ) -> None:
+        """``macs`` are the file's per node; None where they were not noted when the plan was built."""
         super().__init__("tensorrt", signature, workers)
         self._graphs = graphs
         self._plan: tuple[Any, Any] | None = plan
@@ -274,6 +286,8 @@ class TensorRtSession(PooledSession[_Worker]):
         trt = _library()
         if self._plan is None:
             raise EngineFailed("this tensorrt session is closed")
+        if self._macs is None:
+            return Attestation({}, how="engine inspector", untold="the plan does not tell what its layers multiply")
         inspector = self._plan[1].create_engine_inspector()
         text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         return attest_plan(text, self._macs)
@@ -282,6 +296,14 @@ class TensorRtSession(PooledSession[_Worker]):
         for worker in self._workers:
             worker.release()
         self._plan = None
+
+
+def _context(engine: Any) -> Any:
+    """Raises EngineFailed where the library gives none."""
+    context = engine.create_execution_context()
+    if context is None:
+        raise EngineFailed("tensorrt could not make an execution context: the device has too little memory left")
+    return context
 
 
 def _library() -> Any:
@@ -293,17 +315,6 @@ def _library() -> Any:
 
 def _number(trt: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in str(trt.__version__).split(".")[:3] if part.isdigit())
-
-
-def _batched(signature: Signature, batch: int | None) -> Signature:
-    if batch is None:
-        return signature
-    if signature.static_batch not in (None, batch):
-        raise BadInput(
-            f"the model has the batch size {signature.static_batch}; batch {batch} was asked for",
-            remedy=f"assay export --batch {batch}",
-        )
-    return signature.with_batch(batch)
 
 
 def _settings(options: BuildOptions) -> Settings:
@@ -319,16 +330,26 @@ def _settings(options: BuildOptions) -> Settings:
         raise BadInput(f"an option of tensorrt is no number: {error}") from None
     if options.batch is not None:
         profile = Profile(options.batch, options.batch, options.batch)
+    for name in _SWITCHES:
+        _check_switch(name, given.get(name, "0"))
+    cache = given.get("timing_cache")
+    if cache is not None and not Path(cache).absolute().parent.is_dir():
+        raise BadInput(f"there is no folder {Path(cache).parent} for the timing cache")
     return Settings(
         precision=options.precision,
         workspace_bytes=workspace,
         profile=profile,
-        batch=options.batch,
         best=given.get("best") == "1",
         strongly_typed=given.get("strongly_typed") == "1",
         version_compatible=given.get("version_compatible") == "1",
-        timing_cache=given.get("timing_cache"),
+        timing_cache=cache,
     )
+
+
+def _check_switch(name: str, value: str) -> None:
+    """Raises BadInput for what would silently mean off."""
+    if value not in ("0", "1"):
+        raise BadInput(f"{name} is {value!r}", remedy=f"{name}=1 or {name}=0")
 
 
 def _check_typed(artifact: Artifact, settings: Settings, major: int) -> None:

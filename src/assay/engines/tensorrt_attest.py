@@ -28,14 +28,17 @@ _DTYPES = (
 _FLOATS = ("float", "fp32")
 
 
-def mac_table(onnx: Path, signature: Signature, batch: int) -> dict[str, int]:
-    """MACs per node name at that batch size; empty where shapes cannot be inferred."""
+def mac_table(onnx: Path, signature: Signature, batch: int) -> dict[str, int] | None:
+    """MACs per node name at that batch size, of the nodes whose shapes are known; None where there are some and none
+    is."""
     from assay.graph.macs import count_macs, inferred_shapes
     from assay.graph.signature import load_model
 
     model = load_model(onnx)
     sizes = {dim: batch for spec in signature.inputs for dim in spec.shape if isinstance(dim, str)}
-    _, per_output, _ = count_macs(model, inferred_shapes(model, signature, sizes))
+    _, per_output, unknown = count_macs(model, inferred_shapes(model, signature, sizes))
+    if unknown is not None and not per_output:
+        return None
     names = {node.output[0]: node.name or node.output[0] for node in model.graph.node if node.output}
     return {names[output]: macs for output, macs in per_output.items()}
 

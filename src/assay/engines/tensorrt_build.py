@@ -13,7 +13,8 @@ _LEVELS = {0: "internal error", 1: "error", 2: "warning", 3: "info", 4: "verbose
 
 
 def build_plan(trt: Any, onnx: Path, signature: Signature, settings: Settings, log: Path) -> bytes:
-    """Raises EngineFailed naming what the parser refused, or with the builder's last error."""
+    """``signature`` is the file's own.  Raises EngineFailed naming what the parser refused, or with the builder's
+    last error."""
     logger = _logger(trt)
     try:
         builder = trt.Builder(logger)
@@ -22,8 +23,7 @@ def build_plan(trt: Any, onnx: Path, signature: Signature, settings: Settings, l
         if not parser.parse_from_file(str(onnx)):
             raise EngineFailed(f"tensorrt does not take {onnx}: {_refused(parser, onnx)}", log=str(log))
         config = _config(trt, builder, settings)
-        fixed = signature.with_batch("batch") if settings.batch is not None else signature
-        shapes = settings.profile.shapes(fixed)
+        shapes = settings.profile.shapes(signature)
         dynamic = {network.get_input(i).name for i in range(network.num_inputs) if -1 in network.get_input(i).shape}
         if dynamic:
             profile = builder.create_optimization_profile()

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assay.core.errors import BadInput
@@ -41,9 +41,10 @@ class Profile:
                 continue
             others = [d for i, d in enumerate(spec.shape) if isinstance(d, str) and i != spec.batch_axis]
             if others:
+                sized = replace(spec, shape=tuple("SIZE" if d in others else d for d in spec.shape))
                 raise BadInput(
                     f"input {spec} has the free dim {others[0]!r} beside the batch; give it a size",
-                    remedy="assay export MODEL --shape " + str(spec).replace(others[0], "SIZE"),
+                    remedy=f"assay export MODEL --shape {sized}",
                 )
             found[spec.name] = tuple(
                 tuple(int(d) for d in spec.with_batch(b).shape) for b in (self.smallest, self.usual, self.largest)
@@ -58,7 +59,6 @@ class Settings:
     precision: str = "fp32"
     workspace_bytes: Bytes = 4 << 30
     profile: Profile = Profile()
-    batch: int | None = None
     best: bool = False
     strongly_typed: bool = False
     version_compatible: bool = False
@@ -74,7 +74,10 @@ class Settings:
 
 
 def trtexec(onnx: Path, plan: Path, signature: Signature, settings: Settings, major: int) -> list[str]:
-    """The words of the command.  Raises BadInput for a version that is not known or lacks the precision."""
+    """The words of the command; ``signature`` is the file's own, whose fixed shapes trtexec refuses to be told again.
+
+    Raises BadInput for a version that is not known or lacks the precision.
+    """
     if major not in KNOWN:
         raise BadInput(f"the flags of trtexec {major} are not known; known: {', '.join(map(str, KNOWN))}")
     words = ["trtexec", f"--onnx={onnx}", f"--saveEngine={plan}", "--skipInference"]
@@ -88,16 +91,12 @@ def trtexec(onnx: Path, plan: Path, signature: Signature, settings: Settings, ma
         words.append("--stronglyTyped")
     if settings.precision == "fp32" and not settings.best:
         words.append("--noTF32")
-    words += _shape_words(settings.profile.shapes(_fixed(signature, settings)))
+    words += _shape_words(settings.profile.shapes(signature))
     if settings.version_compatible:
         words.append("--versionCompatible")
     if settings.timing_cache:
         words.append(f"--timingCacheFile={settings.timing_cache}")
     return words
-
-
-def _fixed(signature: Signature, settings: Settings) -> Signature:
-    return signature if settings.batch is None else signature.with_batch("batch")
 
 
 def _shape_words(shapes: Mapping[str, tuple[tuple[int, ...], ...]]) -> list[str]:

@@ -15,9 +15,8 @@ from assay.core.engine import BuildOptions, OpenOptions
 from assay.core.errors import BadInput, NotAvailable
 from assay.core.tensors import Signature
 from assay.engines.base import check_format, check_open, check_options, failed, reason
-from assay.engines.torch_session import TorchSession, kept_signature, no_device, open_session
-
-_INSTALL = "pip install 'assay[torch]'"
+from assay.engines.torch_process import devices, no_device, version
+from assay.engines.torch_session import TorchSession, kept_signature, open_session
 
 
 class TorchEngine:
@@ -32,27 +31,13 @@ class TorchEngine:
     """Every thread that calls gets an OpenMP team of its own, and idle teams slow the working one down."""
 
     def version(self) -> str:
-        try:
-            import torch
-        except ImportError:
-            raise NotAvailable("torch is not installed", remedy=_INSTALL) from None
-        return str(torch.__version__)
+        return version()
 
     def unavailable(self, device: str = "cpu", precision: str = "fp32") -> str | None:
-        def probe() -> str | None:
-            try:
-                import torch  # noqa: F401
-            except ImportError:
-                return f"torch is not installed: {_INSTALL}"
-            return no_device(self.name, device, precision)
-
-        return reason(self.name, self.precisions, precision, probe)
+        return reason(self.name, self.precisions, precision, lambda: no_device(self.name, device, precision))
 
     def devices(self) -> tuple[str, ...]:
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return ("cpu", *(f"cuda:{i}" for i in range(count)))
+        return devices()
 
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """Nothing to build: the module is opened as it is."""

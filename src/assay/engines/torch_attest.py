@@ -88,6 +88,20 @@ def _attention(args: Any, out: Any) -> int:
     return int(prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
 
 
+def _encoder_layer(args: Any, out: Any) -> int:
+    """nn.TransformerEncoderLayer's one operator: its four weights on every token, then the attention itself."""
+    given = args[0].shape
+    weights = sum(prod(args[place].shape) for place in (3, 5, 14, 16))
+    return int(prod(given[:-1]) * weights + 2 * prod(given) * given[-2])
+
+
+def _multi_head(args: Any, out: Any) -> int:
+    """nn.MultiheadAttention's one operator: projections in and out of every token, then the attention itself."""
+    query, key = args[0].shape, args[1].shape
+    weights = sum(prod(args[place].shape) for place in (5, 7))
+    return int(prod(query[:-1]) * weights + 2 * prod(query) * key[-2])
+
+
 def _recurrent_layer(args: Any, out: Any) -> int:
     """oneDNN's fused RNN: (steps, batch, features), then the two weight matrices."""
     given = args[0].shape
@@ -100,7 +114,7 @@ _COUNTED: dict[str, Callable[[Any, Any], int]] = {
     "addmm": _added_product,
     "baddbmm": _added_product,
     "addmv": _added_product,
-    "addbmm": _added_product,
+    "addbmm": lambda args, out: int(prod(args[1].shape) * out.shape[-1]),  # summed over the batch
     "mv": _product,
     "dot": lambda args, out: prod(args[0].shape),
     "linear": _linear,
@@ -111,6 +125,8 @@ _COUNTED: dict[str, Callable[[Any, Any], int]] = {
     "cudnn_convolution": _plain_convolution,
     "mkldnn_convolution": _plain_convolution,
     "mkldnn_rnn_layer": _recurrent_layer,
+    "_transformer_encoder_layer_fwd": _encoder_layer,
+    "_native_multi_head_attention": _multi_head,
     "_scaled_dot_product_flash_attention": _attention,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_scaled_dot_product_efficient_attention": _attention,

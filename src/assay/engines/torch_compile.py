@@ -24,8 +24,18 @@ from assay.core.artifact import Artifact, file_artifact
 from assay.core.engine import Attestation, BuildOptions, OpenOptions, Session
 from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
 from assay.core.tensors import Feed, Signature
-from assay.engines.base import check_format, check_open, check_options, failed, parse_device, reason, try_feeds
-from assay.engines.buckets import BucketedSession, refuse_buckets
+from assay.engines.base import (
+    NoSizeFits,
+    check_format,
+    check_open,
+    check_options,
+    failed,
+    parse_device,
+    reason,
+    try_feeds,
+)
+from assay.engines.buckets import bucketed, refuse_buckets
+from assay.engines.torch_process import devices, no_device, version
 from assay.engines.torch_session import (
     Model,
     TorchSession,
@@ -33,12 +43,10 @@ from assay.engines.torch_session import (
     call_module,
     counted,
     kept_signature,
-    no_device,
     prepare,
     without_pytree_warnings,
 )
 
-_INSTALL = "pip install 'assay[torch]'"
 _ARITHMETIC = "arithmetic"
 _RECOMPILES = 256
 _COMPILERS = ("g++", "clang++", "c++")
@@ -54,27 +62,16 @@ class TorchCompileEngine:
     any_thread = False
 
     def version(self) -> str:
-        try:
-            import torch
-        except ImportError:
-            raise NotAvailable("torch is not installed", remedy=_INSTALL) from None
-        return str(torch.__version__)
+        return version()
 
     def unavailable(self, device: str = "cpu", precision: str = "fp32") -> str | None:
         def probe() -> str | None:
-            try:
-                import torch  # noqa: F401
-            except ImportError:
-                return f"torch is not installed: {_INSTALL}"
             return no_device(self.name, device, precision) or _no_compiler(parse_device(device).kind)
 
         return reason(self.name, self.precisions, precision, probe)
 
     def devices(self) -> tuple[str, ...]:
-        import torch
-
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return ("cpu", *(f"cuda:{i}" for i in range(count)))
+        return devices()
 
     def build(self, artifact: Artifact, options: BuildOptions, out_dir: Path) -> Artifact:
         """An exported program in the precision asked for becomes a package for this machine and device.
@@ -137,14 +134,12 @@ class TorchCompileEngine:
         compiled = torch.compile(eager.module, fullgraph=True, dynamic=False if options.buckets else None)
         session = CompiledSession(replace(eager, module=compiled), workers, eager)
         try:
-            for batch in options.buckets or (signature.static_batch or 1,):
-                session.compile(batch)
             if options.buckets:
-                return BucketedSession(self.name, signature, dict.fromkeys(options.buckets, session))
+                return bucketed(signature, options, session.compiled_for)
+            return session.compiled_for(signature.static_batch or 1)
         except BaseException:
             session.close()
             raise
-        return session
 
     def _check_place(self, artifact: Artifact, options: OpenOptions) -> None:
         """Compiled code is for one version of torch, one kind of device and one precision."""
@@ -179,8 +174,8 @@ class CompiledSession(TorchSession):
         super().__init__(model, workers)
         self._eager = eager
 
-    def compile(self, batch: int) -> None:
-        """Run once at this batch size.  Raises EngineFailed with the compiler's first line."""
+    def compiled_for(self, batch: int) -> CompiledSession:
+        """Itself, run once at this batch size.  Raises EngineFailed with the compiler's first line."""
         from torch._dynamo.exc import TorchDynamoException
 
         signature = self._signature.with_batch(batch)
@@ -190,15 +185,17 @@ class CompiledSession(TorchSession):
 
         try:
             self._workers[0].call(lambda: try_feeds(signature, one))
-        except TorchDynamoException as error:
-            raise EngineFailed(
-                f"torch.compile does not take this model whole: {_place(error)}",
-                remedy="open it with the torch engine, or remove what breaks the graph",
-            ) from error
-        except AssayError:
-            raise
         except Exception as error:
+            cause = error.__cause__ if isinstance(error, NoSizeFits) else error
+            if isinstance(cause, TorchDynamoException):
+                raise EngineFailed(
+                    f"torch.compile does not take this model whole: {_place(cause)}",
+                    remedy="open it with the torch engine, or remove what breaks the graph",
+                ) from error
+            if isinstance(error, AssayError):
+                raise
             raise failed(self._engine, "compile the module", error) from error
+        return self
 
     def _attest(self, worker: Worker) -> Attestation:
         """One graph was compiled whole, so every product of the module is in it, in the dtype the module has."""
@@ -215,7 +212,8 @@ class PackagedSession(TorchSession):
     def _attest(self, worker: Worker) -> Attestation:
         """What was counted when the package was made; a package from elsewhere does not tell."""
         if self._arithmetic is None:
-            return Attestation({}, how="an ahead-of-time package from elsewhere does not tell what it multiplies")
+            told = "an ahead-of-time package from elsewhere does not tell what it multiplies"
+            return Attestation({}, how=told, untold=told)
         shares = {(row["provider"], row["precision"]): row["share"] for row in json.loads(self._arithmetic)}
         return Attestation(shares, how="operators of the program the package was compiled from")
 

@@ -3,8 +3,8 @@
 Inputs and outputs are copied: a module may write into its input or return a buffer of its own, and
 the Session contract allows neither to be seen.
 
-torch's thread count and its use of TF32 are settings of the process.  Sessions that differ in them
-cannot be open together, and the second is refused: run it in a child process.
+torch's thread count and its use of TF32 are settings of the process (see ``torch_process``).  Sessions that differ in
+them cannot be open together, and the second is refused: run it in a child process.
 """
 
 from __future__ import annotations
@@ -25,32 +25,15 @@ from assay.core import clock
 from assay.core.artifact import Artifact
 from assay.core.engine import Attestation, OpenOptions
 from assay.core.errors import BadInput, EngineFailed
+from assay.core.forward import passed_by_name
 from assay.core.tensors import DTYPES, Array, Feed, Signature, is_float
-from assay.engines.base import PooledSession, failed, parse_device, refuse_streams, try_feeds
+from assay.engines.base import PooledSession, failed, refuse_streams, try_feeds
 from assay.engines.openmp import release_idle_team
 from assay.engines.torch_attest import attest_call
+from assay.engines.torch_process import PROCESS
 
 MEMORY_FORMAT = "memory_format"
 _CHANNELS_LAST = "channels_last"
-_CUDA = "for a CUDA build: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
-
-
-def no_device(name: str, device: str, precision: str) -> str | None:
-    """Why PyTorch cannot compute in ``precision`` on ``device`` here; None when it can."""
-    import torch
-
-    where = parse_device(device)
-    if where.kind == "cpu":
-        if precision in ("fp16", "tf32"):
-            return f"{precision} is arithmetic of GPUs; on the cpu {name} has fp32 and bf16"
-        return None
-    if where.kind != "cuda":
-        return f"{name} runs on cpu and cuda here, not on {device}"
-    if not torch.cuda.is_available():
-        return f"torch {torch.__version__} sees no CUDA device here; {_CUDA}"
-    if where.index >= torch.cuda.device_count():
-        return f"there is no {device}: torch sees {torch.cuda.device_count()} CUDA device(s)"
-    return None
 
 
 def check_provider_options(name: str, options: OpenOptions) -> None:
@@ -87,7 +70,8 @@ def prepare(name: str, module: Any, signature: Signature, options: OpenOptions) 
         if isinstance(error, Exception):
             raise failed(name, f"prepare the module in {options.precision}", error) from error
         raise
-    return Model(name, ready, signature, options), workers
+    by_name = passed_by_name(module, signature.input_names)
+    return Model(name, ready, signature, options, by_name), workers
 
 
 def kept_signature(artifact: Artifact) -> Signature:
@@ -105,12 +89,13 @@ def kept_signature(artifact: Artifact) -> Signature:
 
 @dataclass(frozen=True)
 class Model:
-    """A module ready to be called, and how."""
+    """A module ready to be called; its inputs go by their place or, where ``by_name``, as ``forward`` calls them."""
 
     engine: str
     module: Any
     signature: Signature
     options: OpenOptions
+    by_name: bool = False
 
     @property
     def device(self) -> str:
@@ -179,76 +164,6 @@ class Worker:
                 del job, answer, item  # a waiting worker must not keep the last feed alive
 
 
-class _Process:
-    """torch's thread count and TF32: one setting each, shared by all open sessions of this process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open = 0
-        self._threads: int | None = None
-        self._tf32 = False
-        self._default: int | None = None
-
-    def enter(self, threads: int | None, tf32: bool) -> None:
-        """Raises EngineFailed when an open session has another setting."""
-        import torch
-
-        with self._lock:
-            if self._open and threads != self._threads:
-                raise EngineFailed(
-                    f"torch has one thread count per process: an open session has {self._threads or 'the default'}, "
-                    f"this one asks for {threads or 'the default'}",
-                    remedy="close the other session first, or open this one in a child process",
-                )
-            if self._open and tf32 != self._tf32:
-                raise EngineFailed(
-                    "torch uses TF32 in the whole process or not at all, and an open session wants the other",
-                    remedy="close the other session first, or open this one in a child process",
-                )
-            if self._default is None:
-                self._default = torch.get_num_threads()
-            wanted = threads or self._default
-            if torch.get_num_threads() != wanted:
-                torch.set_num_threads(wanted)
-            exact_fp32()
-            if tf32:
-                allow_tf32()
-            self._threads, self._tf32 = threads, tf32
-            self._open += 1
-
-    def leave(self) -> None:
-        """The last one to leave puts the default back."""
-        import torch
-
-        with self._lock:
-            self._open -= 1
-            if not self._open and self._threads is not None and self._default is not None:
-                torch.set_num_threads(self._default)
-
-
-PROCESS = _Process()
-
-
-def exact_fp32() -> None:
-    """TF32 and bf16 fast math off, for this process."""
-    import torch
-
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    for kind in ("conv", "matmul", "rnn"):  # oneDNN's own switches, since torch 2.9
-        part: Any = getattr(torch.backends.mkldnn, kind, None)
-        if hasattr(part, "fp32_precision"):
-            part.fp32_precision = "ieee"
-
-
-def allow_tf32() -> None:
-    """TF32 on NVIDIA GPUs, for this process."""
-    import torch
-
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
-
-
 def _dtype(precision: str) -> Any:
     import torch
 
@@ -269,7 +184,7 @@ def _prepared(module: Any, options: OpenOptions) -> Any:
     cast = any(t.is_floating_point() and t.dtype != dtype for t in tensors)
     if cast and any(t.is_complex() for t in tensors):
         raise EngineFailed(f"a module with complex weights cannot be cast to {options.precision}")
-    moved = any(t.device.type != device.type for t in tensors)
+    moved = any(not _is_on(t.device, device) for t in tensors)
     channels_last = _wants_channels_last(options)
     if cast or moved or module.training or channels_last:
         module = _copied(module)
@@ -279,6 +194,10 @@ def _prepared(module: Any, options: OpenOptions) -> Any:
         if channels_last:
             module = module.to(memory_format=torch.channels_last)
     return module
+
+
+def _is_on(there: Any, asked: Any) -> bool:
+    return there.type == asked.type and asked.index in (None, there.index)
 
 
 def _wants_channels_last(options: OpenOptions) -> bool:
@@ -314,7 +233,10 @@ def call_module(model: Model, feed: Feed, spans: MutableMapping[str, float] | No
     if spans is not None and cuda:
         torch.cuda.synchronize(model.device)
     started = clock.now() if spans is not None else 0.0
-    result = model.module(*given)
+    if model.by_name:
+        result = model.module(**dict(zip(model.signature.input_names, given, strict=True)))
+    else:
+        result = model.module(*given)
     if spans is not None:
         if cuda:
             torch.cuda.synchronize(model.device)

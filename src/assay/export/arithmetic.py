@@ -13,6 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import EngineFailed
+from assay.core.forward import passed_by_name
 from assay.core.tensors import Array, Feed, Signature, is_float
 from assay.export.flatten import flatten
 from assay.export.reference import to_array, to_tensor
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
     import torch
 
 FORMATS = ("fp64", "fp32", "tf32", "bf16", "fp16", "int8")
-_SIGNIFICANDS = {"tf32": 11}
 
 
 class ModuleArithmetic:
-    """``module`` takes its tensors by position in the signature's order; it is copied, never changed."""
+    """``module`` takes its tensors by their place in the signature, or by its names where ``forward`` needs them so;
+    it is copied, never changed."""
 
     def __init__(self, module: Any, signature: Signature) -> None:
         self._signature = signature
+        self._by_name = passed_by_name(module, signature.input_names)
         self._module = _evaluated(module)
         self._double: Any = None
 
@@ -60,7 +62,10 @@ class ModuleArithmetic:
         if double:
             tensors = [t.double() if t.is_floating_point() else t for t in tensors]
         with torch.no_grad():
-            found = flatten(module(*tensors))
+            if self._by_name:
+                found = flatten(module(**dict(zip(self._signature.input_names, tensors, strict=True))))
+            else:
+                found = flatten(module(*tensors))
         names = self._signature.output_names
         if len(found) != len(names):
             raise EngineFailed(f"the module gave {len(found)} outputs, not {len(names)}: {', '.join(names)}")

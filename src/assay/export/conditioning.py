@@ -20,8 +20,7 @@ from assay.core.compare import Accumulator
 from assay.core.errors import AssayError
 from assay.core.tensors import Array, Feed
 from assay.export.reference import Reference, unit_roundoff
-from assay.graph.arithmetic import GraphArithmetic
-from assay.graph.simplify import RunOnnx, relative_rms
+from assay.graph.arithmetic import GraphArithmetic, RunOnnx
 
 GONE = 1e-3
 """Share of the float32 difference that may be left in float64: rounding leaves about 2**-29, another function all."""
@@ -111,4 +110,4 @@ def _nudged(array: Array, rng: np.random.Generator) -> Array:
 def _error(expected: Array, found: Array) -> float:
     accumulator = Accumulator()
     accumulator.add(expected, found)
-    return relative_rms(accumulator.measures().snr_db)
+    return accumulator.measures().relative_rms

@@ -33,11 +33,12 @@ from assay.export.prove import DimProof, Trial, make_trials, prove, vacuous
 from assay.export.reference import Reference, batch_axes
 from assay.export.remember import Remembered
 from assay.export.request import CustomOps, Exporter, ExportRequest
+from assay.graph.arithmetic import RunOnnx
 from assay.graph.check import opset_of, problems
 from assay.graph.external_data import onnx_artifact, save_model
 from assay.graph.quiet import quiet
 from assay.graph.signature import load_model, read_signature
-from assay.graph.simplify import KEPT, PassResult, RunOnnx, find_pass, simplify
+from assay.graph.simplify import KEPT, PassResult, find_pass, simplify
 
 _LOGGERS = ("torch", "onnxscript", "onnx_ir", "onnx")
 _INSIDE_TORCH = "/site-packages/torch/"

@@ -11,6 +11,7 @@ from assay.export.flatten import INNER
 from assay.export.inputs import InputPlan
 from assay.export.prove import Specialised, Trial
 from assay.graph.signature import signature_of, store_batch_axes, with_batch_axes
+from assay.graph.subgraphs import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -99,6 +100,5 @@ def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
         for index, name in enumerate(node.input):
             if name in renamed:
                 node.input[index] = renamed[name]
-        for attribute in node.attribute:
-            for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                _rename(inner, renamed)
+        for inner in subgraphs(node):
+            _rename(inner, renamed)

@@ -30,12 +30,14 @@ def flatten(value: Any) -> list[tuple[str, torch.Tensor]]:
         raise BadInput("the module gives no tensor")
     if len(found) == 1 and isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return [(SINGLE, found[0][1])] if found[0][0] == f"{SINGLE}_0" else found
-    names: dict[str, int] = {}
-    unique = []
+    unique: dict[str, torch.Tensor] = {}
     for name, tensor in found:
-        names[name] = names.get(name, 0) + 1
-        unique.append((name if names[name] == 1 else f"{name}_{names[name]}", tensor))
-    return unique
+        spelling, number = name, 1
+        while spelling in unique:
+            number += 1
+            spelling = f"{name}_{number}"
+        unique[spelling] = tensor
+    return list(unique.items())
 
 
 def _walk(value: Any, path: str, found: list[tuple[str, torch.Tensor]]) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from assay.core.errors import BadInput, UnknownName, suggest
+from assay.core.forward import forward_parameters, passed_by_name
 from assay.core.model import Model
 from assay.core.shapes import ShapeSpec
 from assay.core.tensors import Dim, TensorSpec
-from assay.export.options import DYNAMIC, ExportOptions
+from assay.export.options import ExportOptions
 
 DEFAULT_NAME = "input"
 BATCH_NAME = "batch"
@@ -57,11 +57,11 @@ def plan_inputs(model: Model, options: ExportOptions, module: Any) -> InputPlan:
     parameters = forward_parameters(module)
     wanted = _wanted(model, options.shapes)
     names = _default_names(wanted, parameters)
-    bindings = _bindings(names, parameters, explicit=all(w.name for w in wanted))
-    if bindings is None:
+    bindings: tuple[str | None, ...] = (None,) * len(names)
+    if (all(w.name for w in wanted) or names == parameters[: len(names)]) and passed_by_name(module, names):
         order = sorted(range(len(names)), key=lambda i: parameters.index(names[i]))
         wanted, names = [wanted[i] for i in order], [names[i] for i in order]
-        bindings = tuple(names) if names != parameters[: len(names)] else (None,) * len(names)
+        bindings = tuple(names) if passed_by_name(module, names) else bindings
     onnx_names = _renamed(names, options.input_names)
     batch_name, axes = _batch(wanted)
     fixed = options.batch if isinstance(options.batch, int) else None
@@ -82,18 +82,6 @@ def plan_inputs(model: Model, options: ExportOptions, module: Any) -> InputPlan:
     return InputPlan(tuple(specs), bindings, free, fixed or (2 if free else 1), known)
 
 
-def forward_parameters(module: Any) -> list[str]:
-    """Names of the tensors ``forward`` can take; empty where the module does not say (``*args``)."""
-    schema = getattr(getattr(module, "forward", None), "schema", None)
-    if schema is not None:  # a ScriptModule: its first argument is itself
-        return [a.name for a in schema.arguments[1:]]
-    try:
-        parameters = inspect.signature(module.forward).parameters.values()
-    except (TypeError, ValueError, AttributeError):
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-
-
 def _wanted(model: Model, shapes: Sequence[ShapeSpec]) -> list[_Wanted]:
     known = model.inputs or ()
     if not shapes:
@@ -109,7 +97,10 @@ def _wanted(model: Model, shapes: Sequence[ShapeSpec]) -> list[_Wanted]:
     if matching and len(shapes) <= len(known):
         return _refined(known, shapes, by_name)
     if known and named and len(shapes) != len(known):
-        raise UnknownName("input", named[0], by_name)
+        strange = [n for n in named if n not in by_name]
+        if strange:
+            raise UnknownName("input", strange[0], by_name)
+        raise BadInput(f"{len(shapes)} shapes were given, the model has {len(known)} inputs: {', '.join(by_name)}")
     pairs = zip(shapes, known, strict=True) if len(shapes) == len(known) else ((s, None) for s in shapes)
     return [_from_shape(shape, spec) for shape, spec in pairs]
 
@@ -146,17 +137,10 @@ def _no_repeats(shapes: Sequence[ShapeSpec]) -> None:
 
 def _default_names(wanted: Sequence[_Wanted], parameters: list[str]) -> list[str]:
     if len(wanted) == 1:
-        return [wanted[0].name or DEFAULT_NAME]
+        return [wanted[0].name or (parameters[0] if DEFAULT_NAME in parameters else DEFAULT_NAME)]
     if len(parameters) >= len(wanted) and not any(w.name for w in wanted):
         return parameters[: len(wanted)]
     return [w.name or f"{DEFAULT_NAME}_{i}" for i, w in enumerate(wanted)]
-
-
-def _bindings(names: list[str], parameters: list[str], *, explicit: bool) -> tuple[str | None, ...] | None:
-    """By position, unless every name is a parameter of ``forward`` out of its order: then None."""
-    if explicit and parameters and set(names) <= set(parameters) and names != parameters[: len(names)]:
-        return None
-    return (None,) * len(names)
 
 
 def _renamed(names: list[str], given: tuple[str, ...]) -> list[str]:
@@ -204,5 +188,5 @@ def _check_known(options: ExportOptions, specs: Sequence[TensorSpec]) -> None:
     for spec in specs:
         if spec.dtype == "string":
             raise BadInput(f"input {spec}: a PyTorch module takes no strings")
-    if options.batch == DYNAMIC and len(set(names)) != len(names):
+    if len(set(names)) != len(names):
         raise BadInput(f"input names must differ: {', '.join(names)}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from assay.core.errors import EngineFailed
+from assay.core.forward import passed_by_name
 from assay.core.tensors import Array, Feed, Signature
 from assay.export.flatten import flatten
 from assay.export.reference import to_array, to_tensor
@@ -27,9 +28,15 @@ class ModuleTensors:
 
         self._signature = signature
         module = module.eval() if getattr(module, "training", False) else module
+        given = self._tensors(feed)
+        named = (
+            dict(zip(signature.input_names, given, strict=True))
+            if passed_by_name(module, signature.input_names)
+            else {}
+        )
         try:
             with quiet(("torch",)), torch.no_grad():
-                self._program = torch.export.export(module, self._tensors(feed)).module()
+                self._program = torch.export.export(module, () if named else given, named or None).module()
         except Exception as error:  # torch.export raises many kinds, and all mean the same here
             said = " ".join(str(error).split())[:200]
             raise EngineFailed(

@@ -28,9 +28,9 @@ from assay.export.conditioning import Sides, conditioning
 from assay.export.inputs import InputPlan
 from assay.export.options import ExportOptions
 from assay.export.reference import Reference, name_outputs, unit_roundoff
+from assay.graph.arithmetic import RunOnnx
 from assay.graph.feeds import draw_feed
 from assay.graph.signature import read_signature
-from assay.graph.simplify import RunOnnx, relative_rms
 
 TOLERANCE = 1e-4
 BATCHES = (2, 1, 5)
@@ -244,7 +244,7 @@ def _judge(
         if share:
             notes.append(f"output {name!r}: {share:.3%} of its integers differ from PyTorch")
         return share
-    error = relative_rms(measures.snr_db)
+    error = measures.relative_rms
     allowed = max(TOLERANCE, _ROUNDOFFS * roundoff)
     if error <= allowed:
         return error

@@ -112,7 +112,7 @@ def to_array(tensor: torch.Tensor, name: str) -> Array:
     """A dense tensor as numpy.  Raises BadInput for a dtype outside the closed list."""
     import torch
 
-    dense = tensor.detach().cpu()
+    dense = tensor.detach().cpu().resolve_neg()
     if dense.layout != torch.strided or dense.is_complex() or dense.is_quantized:
         raise BadInput(f"output {name!r} is {tensor.dtype} {tensor.layout}; only dense real tensors can be exported")
     if dense.dtype == torch.bfloat16:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from assay.core.artifact import digest_file
 from assay.core.tensors import Array, Feed
+from assay.graph.arithmetic import RunOnnx
 from assay.graph.external_data import companions
-from assay.graph.simplify import RunOnnx
 
 
 class Remembered:

@@ -23,6 +23,7 @@ from assay.graph.reference_ops import fast_ops
 from assay.graph.signature import load_model
 
 RunOnnx = Callable[[Path, Feed], dict[str, Array]]
+"""Runs an ONNX file on one feed; the caller brings the engine."""
 
 
 class GraphArithmetic:

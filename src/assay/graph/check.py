@@ -64,7 +64,7 @@ def misdeclared(model: onnx.ModelProto) -> tuple[str, ...]:
             output.type.tensor_type.ClearField("shape")
     try:
         inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError):
         return ()
     found = []
     for declared, made in zip(model.graph.output, inferred.graph.output, strict=True):

@@ -14,7 +14,8 @@ from assay.graph.check import misdeclared
 from assay.graph.external_data import companions
 from assay.graph.macs import count_macs, inferred_shapes
 from assay.graph.rounding import rounding_depth_of
-from assay.graph.signature import load_model, signature_of
+from assay.graph.signature import element_name, load_model, signature_of
+from assay.graph.subgraphs import every_node
 
 if TYPE_CHECKING:
     import onnx
@@ -113,17 +114,8 @@ def describe(path: Path, batch: int = 1, sizes: Mapping[str, int] | None = None)
 def _op_counts(model: onnx.ModelProto) -> dict[str, int]:
     """Operators by how often they occur, most frequent first; sub-graphs and functions included."""
     counts: Counter[str] = Counter()
-
-    def visit(nodes: Any) -> None:
-        for node in nodes:
-            counts[_op_name(node)] += 1
-            for attribute in node.attribute:
-                for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                    visit(graph.node)
-
-    visit(model.graph.node)
-    for function in model.functions:
-        visit(function.node)
+    for graph in (model.graph, *model.functions):
+        counts.update(_op_name(node) for node in every_node(graph))
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -133,15 +125,13 @@ def _op_name(node: onnx.NodeProto) -> str:
 
 def _weights(model: onnx.ModelProto) -> tuple[int, Bytes]:
     """Elements and bytes of the initializers, from their dims and dtypes, so external ones count too."""
-    import onnx
-
     elements, bits = 0, 0
     for tensor in model.graph.initializer:
         count = 1
         for dim in tensor.dims:
             count *= dim
         elements += count
-        bits += count * _BITS.get(onnx.TensorProto.DataType.Name(tensor.data_type), 8)
+        bits += count * _BITS.get(element_name(tensor.data_type), 8)
     return elements, bits // 8
 
 
@@ -178,7 +168,12 @@ def _printable(attribute: onnx.AttributeProto) -> str:
 
     if attribute.ref_attr_name:
         return f"@{attribute.ref_attr_name}"
-    value = onnx.helper.get_attribute_value(attribute)
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+    except ValueError:
+        value = None
+    if value is None:  # of a type that is none
+        return "damaged"
     if isinstance(value, onnx.TensorProto):
         return _printable_tensor(value)
     if isinstance(value, onnx.GraphProto):
@@ -206,9 +201,12 @@ def _printable_tensor(tensor: onnx.TensorProto) -> str:
     import onnx
 
     dims = "x".join(map(str, tensor.dims)) or "scalar"
-    kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+    kind = element_name(tensor.data_type).lower()
     external = tensor.data_location == tensor.EXTERNAL
-    values = [] if external else onnx.numpy_helper.to_array(tensor).ravel()[: _SHOWN + 1].tolist()
+    try:
+        values = [] if external else onnx.numpy_helper.to_array(tensor).ravel()[: _SHOWN + 1].tolist()
+    except (ValueError, TypeError, KeyError):  # bytes that do not fill the dims, or a type that is none
+        return f"{kind} {dims}, damaged"
     if external or len(values) > _SHOWN:
         return f"{kind} {dims}"
     return f"{kind} {dims} [{', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}]"

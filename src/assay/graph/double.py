@@ -6,10 +6,10 @@ are the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
+from assay.graph.subgraphs import every_node, inlined, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -24,18 +24,21 @@ _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMu
 def to_double(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` (weights in memory) computing in float64.  Raises BadInput for a quantised one."""
     import onnx
-    import onnx.inliner  # not imported with onnx
 
-    found = sorted({n.op_type for n in _nodes(model.graph) if n.op_type in _QUANTISED})
+    found = sorted({n.op_type for n in every_node(model.graph) if n.op_type in _QUANTISED})
     if found:
         raise BadInput(f"a quantised graph ({found[0]}) has no float64 form", remedy="give the float model")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inlined(model)
     double = onnx.ModelProto()
     double.CopyFrom(model)
     graph = double.graph
-    floats = [v.name for v in graph.input if v.type.tensor_type.elem_type in _FLOATS]
+    weights = {t.name for t in graph.initializer}  # which older files list among the inputs too
+    floats = [v.name for v in graph.input if v.name not in weights and v.type.tensor_type.elem_type in _FLOATS]
     _convert(graph)
+    elements = {t.name: t.data_type for t in graph.initializer}
+    for value in graph.input:
+        if value.name in weights:
+            value.type.tensor_type.elem_type = elements[value.name]
     renamed = {name: f"{name}/double" for name in floats}
     _rename_inputs(graph, renamed)
     casts = [onnx.helper.make_node("Cast", [n], [to], name=f"cast/{n}", to=_DOUBLE) for n, to in renamed.items()]
@@ -43,20 +46,6 @@ def to_double(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     return double
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in _inner(node):
-            yield from _nodes(inner)
-
-
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def _convert(graph: onnx.GraphProto) -> None:
@@ -71,7 +60,7 @@ def _convert(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if not (node.op_type == "Constant" and node.output[0] in sizes):
             _convert_node(node)
-        for inner in _inner(node):
+        for inner in subgraphs(node):
             _convert(inner)
             for value in inner.input:
                 if value.type.tensor_type.elem_type in _FLOATS:
@@ -107,6 +96,6 @@ def _rename_inputs(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
     for node in graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
-        for inner in _inner(node):
+        for inner in subgraphs(node):
             own = {v.name for v in inner.input} | {o for n in inner.node for o in n.output}
             _rename_inputs(inner, {k: v for k, v in renamed.items() if k not in own})

@@ -17,6 +17,7 @@ import numpy as np
 
 from assay.core.errors import BadInput
 from assay.core.tensors import Array
+from assay.graph.subgraphs import drop_unread_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -80,10 +81,10 @@ class _Emulation:
                 self._round_result(f"{name}/exact", name)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
-        self._drop_unread_weights()
+        drop_unread_weights(self._graph)
 
     def _outputs_to_round(self, node: onnx.NodeProto) -> list[int]:
-        if self._precision not in (*_CASTS, "int8") or (node.op_type in _MOVES and node.op_type not in _PRODUCTS):
+        if self._precision not in (*_CASTS, "int8") or node.op_type in _MOVES:
             return []
         if self._precision == "int8" and self._results & set(node.output):
             return []
@@ -192,13 +193,6 @@ class _Emulation:
     def _name(self) -> str:
         self._made += 1
         return f"emulated/{self._made}"
-
-    def _drop_unread_weights(self) -> None:
-        read = {n for node in self._graph.node for n in node.input} | {v.name for v in self._graph.output}
-        inner = any(a.HasField("g") or a.graphs for node in self._graph.node for a in node.attribute)
-        kept = [t for t in self._graph.initializer if t.name in read or inner]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
 
 
 def _batched_input(model: onnx.ModelProto) -> str | None:

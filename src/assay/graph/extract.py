@@ -7,41 +7,27 @@ from typing import TYPE_CHECKING
 
 from assay.core.errors import BadInput
 from assay.core.tensors import Array
+from assay.graph.subgraphs import inlined, name_nodes, reads
 
 if TYPE_CHECKING:
     import onnx
 
 
 def flat(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without local functions, every node with a name of its own, types of inner tensors inferred."""
-    import onnx
-    import onnx.inliner  # not imported with onnx
+    """A copy without local functions, every node with a name of its own, types of inner tensors inferred.
 
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    Raises BadInput for functions that cannot be written out.
+    """
+    import onnx
+
+    model = inlined(model)
     copy = onnx.ModelProto()
     try:
         copy.CopyFrom(onnx.shape_inference.infer_shapes(model))
     except (ValueError, onnx.shape_inference.InferenceError):  # too large, or an operator nobody can infer
         copy.CopyFrom(model)
-    seen: set[str] = set()
-    for index, node in enumerate(copy.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{next((n for n in node.output if n), index)}"
-        seen.add(node.name)
+    name_nodes(copy.graph)
     return copy
-
-
-def reads(node: onnx.NodeProto) -> list[str]:
-    """What a node needs: its inputs, and what its sub-graphs take from outside."""
-    names = [n for n in node.input if n]
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-            for inner in graph.node:
-                names += [n for n in reads(inner) if n not in own]
-                own |= set(inner.output)
-    return names
 
 
 class Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,10 @@ def _shape(spec: TensorSpec, batch: int, sizes: Mapping[str, int]) -> tuple[int,
         elif dim in sizes:
             shape.append(sizes[dim])
         else:
-            raise BadInput(f"no size is given for the free dim {dim!r} of input {spec}")
+            raise BadInput(
+                f"no size is given for the free dim {dim!r} of input {spec}",
+                remedy="give real samples (--data), or export the model with a number in its place (--shape)",
+            )
     return tuple(shape)
 
 
@@ -74,19 +78,26 @@ def _draw(spec: TensorSpec, shape: tuple[int, ...], seed: int, span: tuple[float
     rng = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     dtype = DTYPES[spec.dtype]
     if spec.dtype == "string":
+        if span is not None:
+            raise BadInput(f"input {spec} holds text, which has no range")
         words = ["".join(rng.choice(list(_LETTERS), 6)).encode() for _ in range(int(np.prod(shape)))]
         out = np.empty(len(words), dtype=object)
         out[:] = words
         return out.reshape(shape)
-    if spec.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(np.bool_)
     if is_float(spec.dtype):
         values = rng.standard_normal(shape) if span is None else rng.uniform(*span, shape)
         return np.asarray(values.astype(dtype), order="C")  # ascontiguousarray would give a scalar a dim
-    low, high = (int(v) for v in span or DEFAULT_INTEGERS)
-    info = np.iinfo(dtype)
+    default, most = ((0, 1), (0, 1)) if spec.dtype == "bool" else (DEFAULT_INTEGERS, _limits(dtype))
+    low, high = (int(v) for v in span or default)
     if span is not None and (low, high) != tuple(span):
         raise BadInput(f"the range {span[0]}..{span[1]} of input {spec} must have whole numbers as its ends")
-    if low < info.min or high > info.max:
+    if low < most[0] or high > most[1]:
         raise BadInput(f"the range {low}..{high} does not fit input {spec}")
+    if spec.dtype == "bool":
+        return rng.integers(low, high + 1, shape).astype(np.bool_)
     return rng.integers(low, high, shape, dtype=dtype, endpoint=True)
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)

@@ -6,13 +6,14 @@ engine that does them as they stand gives equal bits; one that multiplies by a r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from assay.core.errors import BadInput
+from assay.graph.subgraphs import every_node
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +50,7 @@ def fuse_normalise(model: onnx.ModelProto, normalise: Normalise) -> onnx.ModelPr
             "of pictures cannot become part of this graph"
         )
     inside = f"{given.name}/normalised"
-    for node in _nodes(graph):
+    for node in every_node(graph):  # those of sub-graphs too, which see the outer names
         for place, name in enumerate(node.input):
             if name == given.name:
                 node.input[place] = inside
@@ -97,13 +98,3 @@ def _only_input(graph: onnx.GraphProto) -> Any:
         names = ", ".join(value.name for value in inputs)
         raise BadInput(f"the model has {len(inputs)} inputs ({names}); normalising is fused into a model with one")
     return inputs[0]
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[Any]:
-    """Those of sub-graphs too, which see the outer names."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            inner = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for sub in inner:
-                yield from _nodes(sub)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assay.core.tensors import Signature
 from assay.graph.rounding import ROUNDING_OPS
+from assay.graph.subgraphs import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +35,7 @@ def inferred_shapes(model: onnx.ModelProto, signature: Signature, sizes: Mapping
     known: Shapes = {t.name: tuple(t.dims) for t in fixed.graph.initializer}
     try:
         inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError):
         return known  # too large to serialise, or operators unknown here: MACs are then reported unknown
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
@@ -54,33 +55,37 @@ def count_macs(model: onnx.ModelProto, shapes: Shapes) -> tuple[int | None, dict
     per_node: dict[str, int] = {}
     unknown = []
     for node in model.graph.node:
-        if any(a.HasField("g") or a.graphs for a in node.attribute):
-            unknown.append(f"{node.op_type} (its sub-graphs run a number of times only known at run time)")
+        if any(subgraphs(node)):
+            unknown.append(f"how often the sub-graphs of {node.op_type} run is only known at run time")
         if node.op_type not in ROUNDING_OPS or node.domain not in ("", "ai.onnx"):
             continue
         macs = _node_macs(node, shapes)
         if macs is None:
-            unknown.append(f"{node.op_type} {node.name or node.output[0]}")
+            unknown.append(
+                f"the shapes at {node.op_type} {node.name or ''.join(node.output[:1])} could not be inferred"
+            )
         else:
             per_node[node.output[0]] = macs
     if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        return None, per_node, f"the shapes at {unknown[0]}{more} could not be inferred"
+        more = f" ({len(unknown) - 1} more nodes are not counted)" if len(unknown) > 1 else ""
+        return None, per_node, f"{unknown[0]}{more}"
     return sum(per_node.values()), per_node, None
 
 
 def _node_macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
+    if len(node.input) < 2 or not node.output:
+        return None
     first, second, out = (shapes.get(n) for n in (node.input[0], node.input[1], node.output[0]))
-    if first is None or second is None or out is None:
+    if not first or not second or out is None:
         return None
     if node.op_type == "Conv":
         return _product(*out, *second[1:])
     if node.op_type == "ConvTranspose":
         return _product(*first, *second[1:])
     if node.op_type == "MatMul":
-        return _product(*out, first[-1]) if first else None
+        return _product(*out, first[-1])
     transposed = any(a.name == "transA" and a.i for a in node.attribute)
-    return _product(*out, first[0 if transposed else 1])
+    return _product(*out, first[0 if transposed else -1])
 
 
 def _product(*dims: int | None) -> int | None:

@@ -90,7 +90,7 @@ def _read(text: str) -> tuple[Mapped, ...]:
     """Nothing from a note that is not ours: anybody may write into a file."""
     try:
         return tuple(Mapped(str(aten), tuple(map(str, made)), int(calls), ()) for aten, made, calls in json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return ()
 
 

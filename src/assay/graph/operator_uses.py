@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from assay.graph.extract import flat, reads
+from assay.graph.extract import flat
+from assay.graph.signature import element_name
+from assay.graph.subgraphs import reads
 
 if TYPE_CHECKING:
     import onnx
@@ -96,15 +98,13 @@ def _types(
 
 
 def _element(name: str, known: dict[str, onnx.ValueInfoProto], weights: dict[str, onnx.TensorProto]) -> str | None:
-    import onnx
-
     if name in weights:
         number = weights[name].data_type
     elif name in known and known[name].type.HasField("tensor_type"):
         number = known[name].type.tensor_type.elem_type
     else:
         return None
-    return f"tensor({onnx.TensorProto.DataType.Name(number).lower()})" if number else None
+    return f"tensor({element_name(number).lower()})" if number else None
 
 
 def _part(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assay.graph.extract import reads
+from assay.graph.subgraphs import reads
 
 if TYPE_CHECKING:
     import onnx
@@ -66,9 +66,10 @@ def _from_name(name: str) -> Provenance:
 
 
 def _listed(text: str | None) -> list[str]:
+    """Nothing from what is no list: anybody may write into a file."""
     try:
         found = ast.literal_eval(text or "[]")
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return []
     return [str(part) for part in found] if isinstance(found, list) else []
 

@@ -19,12 +19,14 @@ import numpy as np
 
 from assay.core.errors import BadInput
 from assay.core.tensors import Array
+from assay.graph.subgraphs import drop_unread_weights
 
 if TYPE_CHECKING:
     import onnx
 
 _LIMITS = {"uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767)}
 _OTHER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+_UINT8 = 2
 _ROUND, _RANDOM, _NONE = "nearest", "random", "none"
 
 
@@ -94,6 +96,7 @@ class _Speller:
             if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
                 self._known[node.output[0]] = node.attribute[0].t
         self._to_array = onnx.numpy_helper.to_array
+        self._to_dtype = onnx.helper.tensor_dtype_to_np_dtype
         self._nodes: list[onnx.NodeProto] = []
         self._made: dict[str, str] = {}
         self._rng = np.random.default_rng(how.seed)
@@ -110,7 +113,7 @@ class _Speller:
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
         del self._graph.value_info[:]  # what was an integer is none any more
-        self._drop_unread()
+        drop_unread_weights(self._graph)
 
     def _is_wanted(self, quantised: str) -> bool:
         return self._how.only is None or quantised in self._how.only
@@ -192,10 +195,13 @@ class _Speller:
         """Scale and zero point ready to be broadcast, and the smallest and largest step."""
         found = {a.name: a.i for a in node.attribute}
         names = [n for n in node.input[1:] if n]
-        if found.get("block_size") or any(n not in self._known for n in names):
+        if found.get("block_size") or not names or any(n not in self._known for n in names):
             raise BadInput(f"{node.name or node.output[0]} is quantised in blocks, or its scale is computed")
         scale = self._to_array(self._known[names[0]]).astype(np.float32)
-        zero = self._to_array(self._known[names[1]]) if len(names) > 1 else np.zeros(scale.shape, np.uint8)
+        if len(names) > 1:
+            zero = self._to_array(self._known[names[1]])
+        else:  # from opset 21 on an attribute may say the type in its place
+            zero = np.zeros(scale.shape, self._to_dtype(found.get("output_dtype") or _UINT8))
         limits = _LIMITS.get(str(zero.dtype))
         if limits is None and node.op_type == "QuantizeLinear":
             raise BadInput(f"{node.name or node.output[0]} quantises to {zero.dtype}, not to 8 or 16 bits")
@@ -237,10 +243,3 @@ class _Speller:
 
     def _name(self) -> str:
         return f"spelled/{len(self._nodes)}/{len(self._graph.initializer)}"
-
-    def _drop_unread(self) -> None:
-        read = {n for node in self._graph.node for n in node.input} | {v.name for v in self._graph.output}
-        inner = any(a.HasField("g") or a.graphs for node in self._graph.node for a in node.attribute)
-        kept = [t for t in self._graph.initializer if t.name in read or inner]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.graph.signature import load_model
+from assay.graph.subgraphs import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -43,10 +44,9 @@ def rounding_depth_of(model: onnx.ModelProto) -> int:
             here = before + int(node.op_type in ROUNDING_OPS)
             if (node.domain, node.op_type) in functions:
                 here = before + of_function((node.domain, node.op_type))
-            for attribute in node.attribute:
-                for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                    formal = dict.fromkeys((v.name for v in graph.input), before)
-                    here = max(here, of_nodes(graph.node, {**depth, **formal}))
+            for graph in subgraphs(node):
+                formal = dict.fromkeys((v.name for v in graph.input), before)
+                here = max(here, of_nodes(graph.node, {**depth, **formal}))
             for name in node.output:
                 depth[name] = here
             deepest = max(deepest, here)

@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from assay.core.errors import BadInput
 from assay.core.tensors import Dim, Signature, TensorSpec
@@ -136,12 +136,12 @@ def _stored_axes(model: onnx.ModelProto, signature: Signature) -> dict[str, int 
         return None
     try:
         axes = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # anybody may write into a file
         return None
     specs = {s.name: s for s in (*signature.inputs, *signature.outputs)}
     if not isinstance(axes, dict) or set(axes) != set(specs):
         return None
-    fits = all(a is None or (isinstance(a, int) and 0 <= a < len(specs[n].shape)) for n, a in axes.items())
+    fits = all(a is None or (type(a) is int and 0 <= a < len(specs[n].shape)) for n, a in axes.items())
     return axes if fits else None
 
 
@@ -163,9 +163,7 @@ def _article(word: str) -> str:
 def _dtype(elem_type: int, what: str) -> str:
     names = dtype_names()
     if elem_type not in names:
-        import onnx
-
-        found = onnx.TensorProto.DataType.Name(elem_type) if elem_type in _numbers(onnx) else str(elem_type)
+        found = element_name(elem_type)
         raise BadInput(f"{what} has the dtype {found}, which is not supported; known: {', '.join(names.values())}")
     return names[elem_type]
 
@@ -192,8 +190,12 @@ def dtype_names() -> dict[int, str]:
     }
 
 
-def _numbers(onnx: Any) -> set[int]:
-    return set(onnx.TensorProto.DataType.values())
+def element_name(elem_type: int) -> str:
+    """ONNX's word for an element type (``FLOAT``); the number itself where there is none."""
+    import onnx
+
+    known = onnx.TensorProto.DataType
+    return str(known.Name(elem_type)) if elem_type in known.values() else str(elem_type)
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from assay.core.errors import BadInput, NotAvailable
 from assay.core.table import resolve
 from assay.core.tensors import Array, Dim, Feed, Signature, is_float
 from assay.core.units import Bytes, format_bytes
+from assay.graph.arithmetic import RunOnnx
 from assay.graph.check import problems
 from assay.graph.external_data import THRESHOLD_BYTES, save_model, weight_bytes
 from assay.graph.mapping import remember
@@ -39,8 +40,6 @@ from assay.graph.user_file import is_user_function, user_function
 if TYPE_CHECKING:
     import onnx
 
-RunOnnx = Callable[[Path, Feed], dict[str, Array]]
-"""Runs an ONNX file on one feed; the caller brings the engine."""
 
 KEPT, ROLLED_BACK, UNAVAILABLE = "kept", "rolled_back", "unavailable"
 TOLERANCE = 1e-5
@@ -225,6 +224,8 @@ def _names(specs: Sequence[Any]) -> str:
 
 
 def _check_file(after: onnx.ModelProto, reference: _Reference, run: RunOnnx) -> tuple[float, float]:
+    if not any(array.size for outputs in reference.outputs for array in outputs.values()):
+        raise _Refused("every output is empty on these feeds, so nothing could be compared")
     with tempfile.TemporaryDirectory(prefix="assay-pass-") as folder:
         candidate = Path(folder, "model.onnx")
         save_model(after, candidate)
@@ -265,14 +266,9 @@ def difference(before: Mapping[str, Array], after: Mapping[str, Array]) -> tuple
     for measures in compare({n: before[n] for n in numeric}, {n: after[n] for n in numeric}).values():
         if measures.bad_reference or measures.bad_candidate:
             return math.inf, math.inf
-        worst = max(worst, relative_rms(measures.snr_db))
+        worst = max(worst, measures.relative_rms)
         worst_abs = max(worst_abs, measures.max_abs)
     return worst, worst_abs
-
-
-def relative_rms(snr_db: float) -> float:
-    """Root-mean-square error over root-mean-square reference, from the signal-to-noise ratio."""
-    return math.inf if snr_db == -math.inf else 10 ** (-snr_db / 20)
 
 
 def _require_finite(reference: _Reference, path: Path) -> None:

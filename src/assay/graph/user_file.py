@@ -44,7 +44,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module  # onnxscript reads a function's source through its module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end Python when it is imported
         del sys.modules[name]
         raise BadInput(f"{path} could not be run: {type(error).__name__}: {error}") from error
     return module

@@ -19,7 +19,7 @@ from assay.importers.reading import (
     rederived,
     with_n,
 )
-from assay.importers.source import Source, positive, whole
+from assay.importers.source import Source, not_negative, positive, whole
 
 _UNITS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "s": 1.0}
 _COUNT = re.compile(r"\bCount:\s*(\S+) iterations")
@@ -68,7 +68,7 @@ def _latencies(source: Source, n: int | None) -> dict[str, Figure]:
     for line, text in source.numbered():
         if match := _LATENCY.match(text):
             name = f"p{int(match[2])}" if match[2] else names[match[1]]
-            value = positive(source, line, match[3], match[1]) * _UNITS[match[4]]
+            value = not_negative(source, line, match[3], match[1]) * _UNITS[match[4]]
             figures.setdefault(f"latency.{name}", with_n(value, "s", n, name))
     return figures
 

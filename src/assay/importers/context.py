@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
 
 from assay.importers.ascend_accuracy import scored_from
-from assay.importers.devices import generic, kind_of, named, speaks_of_numeric
+from assay.importers.devices import generic, kind_of, mentions, named, speaks_of_numeric
 from assay.importers.document import Block
 from assay.importers.imported import Hints
 from assay.importers.trtexec_command import model_in, parse_trtexec
@@ -28,6 +30,8 @@ _PRECISION = re.compile(
 _PRECISIONS = {"float16": "fp16", "half": "fp16", "float32": "fp32"}
 _VERSION = re.compile(r"TensorRT\s*(?:版本|version)?\s*[:：=]{0,2}\s*v?(\d{1,4}(?:\.\d{1,6}){1,3})(?!\d)", re.I)
 _PERFORMANCE = re.compile(r"性能|吞吐|performance|throughput|\bspeed\b|\bqps\b|\bfps\b", re.I)
+LINES_ABOVE = 200
+"""Farther up, words are not around a log, heading or none; a document of any length is read in a bounded time."""
 _COMMAND = re.compile(r"^\s*(?:\$ ?)?(?:\S*/)?(?:trtexec|benchmark\S*|ais_bench|atc|python\S*|bash|msit)\s", re.M)
 
 
@@ -59,7 +63,9 @@ def document_of(blocks: Sequence[Block]) -> Document:
     distinct: dict[str, str] = {}
     for name in models:
         distinct.setdefault(name.lower(), name)
-    return Document(tuple(blocks), numeric, tuple(distinct.values()), tuple(named(text, numeric)))
+    kinds = {m.name: m.kind for line in text.split("\n") for m in mentions(line, numeric)}
+    accelerators = tuple(name for name, kind in kinds.items() if kind != "cpu")
+    return Document(tuple(blocks), numeric, tuple(distinct.values()), accelerators or tuple(kinds))
 
 
 @dataclass(frozen=True)
@@ -69,22 +75,26 @@ class Facts:
     device: str | None = None
     batch: int | None = None
     precision: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 def facts_of(text: str, document: Document) -> Facts:
     """The one device, batch size and precision that ``text`` names."""
-    found = named(text, document.numeric_devices)
-    device = found[0] if len(found) == 1 else None
-    if not found and (sort := generic(text)):
-        device = document.resolve_generic(sort)
+    facts, sort = _said(text, document.numeric_devices)
+    return facts if sort is None else replace(facts, device=document.resolve_generic(sort))
+
+
+@lru_cache(maxsize=2**10)
+def _said(text: str, numeric: bool) -> tuple[Facts, str | None]:
+    """What a text says by itself, and the sort of device where it names no more."""
+    found = named(text, numeric)
     batches = batches_in(text)
     precisions = {_PRECISIONS.get(p.lower(), p.lower()) for p in _PRECISION.findall(text)}
-    return Facts(
-        device,
+    facts = Facts(
+        found[0] if len(found) == 1 else None,
         batches[0] if len(batches) == 1 else None,
         precisions.pop() if len(precisions) == 1 else None,
     )
+    return facts, None if found else generic(text)
 
 
 def batches_in(text: str) -> list[int]:
@@ -135,7 +145,7 @@ def headings_above(document: Document, index: int) -> list[str]:
 
 def about_performance(document: Document, index: int) -> bool:
     """Whether a table's headings or the text right above it speak of speed."""
-    near = [text for _, text in _above(document, index)][:3]
+    near = [text for _, text in islice(_above(document, index), 3)]
     return any(_PERFORMANCE.search(text) for text in [*headings_above(document, index)[:1], *near])
 
 
@@ -159,6 +169,10 @@ def dumps_above(document: Document, index: int) -> str | None:
 
 def _above(document: Document, index: int) -> Iterator[tuple[int, str]]:
     """(block index, line) upwards from block ``index`` to its heading; a fence counts as one line."""
+    return islice(_all_above(document, index), LINES_ABOVE)
+
+
+def _all_above(document: Document, index: int) -> Iterator[tuple[int, str]]:
     for i in range(index - 1, -1, -1):
         block = document.blocks[i]
         if block.kind == "heading":

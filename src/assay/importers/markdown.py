@@ -52,7 +52,7 @@ class Markdown:
                 here = _plausible(logs[i], here, hints)
                 found += _read_log(self._importers[logs[i]], part, here, _Extras(document, i))
             elif block.kind == "table":
-                found += _read_table(part, here, document, i)
+                found += _read_table(part, here, hints, _Extras(document, i))
             elif block.kind == "text":
                 found += _read_text(part, here, document)
         records = _without_repeats(found.records)
@@ -79,6 +79,8 @@ class Markdown:
 
 @dataclass(frozen=True)
 class _Extras:
+    """A block's place in its document."""
+
     document: Document
     index: int
 
@@ -116,22 +118,23 @@ def _read_log(importer: Importer, part: Source, hints: Hints, extras: _Extras) -
     return Imported(records, found.findings, found.warnings)
 
 
-def _read_table(part: Source, hints: Hints, document: Document, index: int) -> Imported:
+def _read_table(part: Source, here: Hints, given: Hints, extras: _Extras) -> Imported:
     found = Imported()
     for table in tables(part):
         try:
-            found += _one_table(table, hints, document, index)
+            found += _one_table(table, here, given, extras)
         except BadInput as error:
             found += Imported(warnings=(f"{error.message} (a table inside the document, left out)",))
     return found
 
 
-def _one_table(table: Table, hints: Hints, document: Document, index: int) -> Imported:
+def _one_table(table: Table, here: Hints, given: Hints, extras: _Extras) -> Imported:
     if torchpipe.is_torchpipe(table):
-        return torchpipe.read_table(table, _plausible("torchpipe", hints, replace(hints, batch=None)))
+        return torchpipe.read_table(table, _plausible("torchpipe", here, given))
     if timm_results.is_timm_results(table.header[1]):
-        return timm_results.read_table(table, hints)
-    around = Around(document, hints, about_performance(document, index))
+        return timm_results.read_table(table, here)
+    document, index = extras.document, extras.index
+    around = Around(document, here, about_performance(document, index))
     folder = dumps_above(document, index)
     records = [
         replace(r, conditions={**r.conditions, "scored_from": folder}) if r.kind == "evaluate" else r

@@ -37,11 +37,11 @@ class OnnxRuntimePerfTest:
         average = next((pairs[name] for name in _AVERAGES if name in pairs), None)
         if average is None:
             raise source.bad(source.first_line, "no average time in this log")
-        mean_s = positive(source, average[0], average[1], "the average time") * _UNITS[average[2]]
+        mean_s = positive(source, average[0], average[1], "the average time") * _scale(source, average[0], average[2])
         counted = pairs.get("Total inference requests") or pairs.get("Total iterations")
         n = whole(source, counted[0], counted[1], "the number of requests") if counted else None
         wall = pairs.get("Total inference run time") or pairs.get("Total run time")
-        wall_s = positive(source, wall[0], wall[1], "the run time") * _UNITS[wall[2]] if wall else None
+        wall_s = positive(source, wall[0], wall[1], "the run time") * _scale(source, wall[0], wall[2]) if wall else None
         figures, checks = _figures(source, pairs, (n, wall_s, mean_s))
         reading = _reading(source, hints, n, wall_s)
         batch = reading.hints.batch
@@ -92,7 +92,14 @@ def _figures(
 
 
 def _seconds(source: Source, line: int, text: str, unit: str | None) -> float:
-    return not_negative(source, line, text, "a time") * _UNITS.get(unit, 1.0)
+    return not_negative(source, line, text, "a time") * _scale(source, line, unit)
+
+
+def _scale(source: Source, line: int, unit: str | None) -> float:
+    """Seconds in the unit of a time; a time without one is in seconds."""
+    if unit not in _UNITS:
+        raise source.bad(line, f"a time is given in {unit}")
+    return _UNITS[unit]
 
 
 def _reading(source: Source, hints: Hints, n: int | None, wall_s: float | None) -> Reading:

@@ -113,10 +113,6 @@ def milliseconds(values: Mapping[str, float], prefix: str = "latency", n: int | 
     return {f"{prefix}.{name}": with_n(v / 1000, "s", n, name) for name, v in values.items()}
 
 
-def derived_figure(derived: Derived) -> Figure:
-    return Figure(derived.value, derived.unit)
-
-
 def rederived(figure: str, derived: Derived, tolerance: float) -> dict[str, Any]:
     """An entry of ``details["rederived"]``: the consistency check compares ``figure`` with it."""
     return {"figure": figure, "tolerance": tolerance, **derived.to_json()}

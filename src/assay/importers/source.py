@@ -15,6 +15,7 @@ from typing import Any
 from assay.core.errors import BadInput
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_THOUSANDS = re.compile(r"^\s*[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?\s*$")  # any other comma may be a decimal one
 LARGEST_BYTES = 512 * 2**20
 MOST = 10**15  # of anything that is counted
 LARGEST, SMALLEST = 1e21, 1e-15  # what lies beyond is no figure of a benchmark, and would overflow products
@@ -110,9 +111,9 @@ def number(source: Source, line: int, text: Any, what: str) -> float:
     Raises BadInput with file and line for anything else.
     """
     try:
-        if isinstance(text, bool):
+        if isinstance(text, bool) or (isinstance(text, str) and "," in text and not _THOUSANDS.match(text)):
             raise ValueError(text)
-        value = float(text.strip().replace(",", "") if isinstance(text, str) else text)
+        value = float(text.replace(",", "") if isinstance(text, str) else text)
     except (ValueError, TypeError, OverflowError):
         raise source.bad(line, f"{what} is {_short(text)}, not a number") from None
     if not math.isfinite(value):

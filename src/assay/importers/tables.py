@@ -23,9 +23,6 @@ class Table:
     def lines(self) -> tuple[int, int]:
         return self.header[0], self.rows[-1][0] if self.rows else self.header[0]
 
-    def all_rows(self) -> list[Row]:
-        return [self.header, *self.rows]
-
 
 def cells(line: str) -> list[str]:
     """The cells of one line; an escaped bar belongs to its cell, emphasis marks do not."""

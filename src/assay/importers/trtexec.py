@@ -8,7 +8,6 @@ labelled as another protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,9 +114,9 @@ def _whole(run: Run, reading: Reading) -> Record:
     figures: dict[str, Figure] = {}
     details: dict[str, Any] = {"queries": run.queries, "tool_warnings": list(run.warnings)}
     _rates(run, reading, figures, details)
-    figures.update(_times(run.stats.get("latency", {}), "latency", run.queries))
+    figures.update(milliseconds(run.stats.get("latency", {}), "latency", run.queries))
     for part in PARTS:
-        figures.update(_times(run.stats.get(part, {}), f"latency.{part}", run.queries))
+        figures.update(milliseconds(run.stats.get(part, {}), f"latency.{part}", run.queries))
     made = record_of(replace(reading, basis=Basis(of, how=MEASURED)), figures, details)
     return replace(made, warnings=run.warnings)
 
@@ -157,7 +156,7 @@ def _rates(run: Run, reading: Reading, figures: dict[str, Figure], details: dict
 def _device_only(run: Run, reading: Reading) -> Record:
     """The GPU's time alone: what images/s would be if each batch started as the last one ended."""
     stats = run.stats["compute"]
-    figures = _times(stats, "latency", run.queries)
+    figures = milliseconds(stats, "latency", run.queries)
     details: dict[str, Any] = {}
     mean, batch = stats.get("mean"), reading.hints.batch
     if mean and batch:
@@ -167,7 +166,3 @@ def _device_only(run: Run, reading: Reading) -> Record:
     else:
         figures["throughput"] = withheld("samples/s", "the mean GPU time or the batch size is not in the log")
     return record_of(replace(reading, basis=Basis(DEVICE_ONLY, how=COMPUTED)), figures, details)
-
-
-def _times(stats: Mapping[str, float], prefix: str, n: int | None) -> dict[str, Figure]:
-    return milliseconds(stats, prefix, n)

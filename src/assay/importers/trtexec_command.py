@@ -9,6 +9,12 @@ from pathlib import PurePosixPath
 _SHAPES = re.compile(r"--(?:shapes|optShapes)=(\S+)")
 _INFERENCE_SHAPE = re.compile(r"Input(?:\(s\)|s)? inference shapes?\s*:\s*(\S+?)\s*=\s*(\d{1,6})x", re.I)
 _FILE = re.compile(r"--(?:onnx|loadEngine|uff|model|deploy)=(\S+)")
+_OPTION = re.compile(r"(?<![\w-])-{1,2}(?:om_path|om-model|om_model|model)[= ]+(\S+)")
+_SHORT_OPTION = re.compile(  # -m of other commands is a module, a mode or a message
+    r"(?:(?<![\w-])-m[= ]+(?=\S+\.(?:onnx|om|engine|plan|trt|xml|uff|pt|pth)\b)"
+    r"|\bperf_(?:analyzer|client)\s[^|;]*?-m[= ]+)(\S+)",
+    re.I,
+)
 _PRECISIONS = ("best", "fp16", "bf16", "int8", "fp8", "int4")
 _STEM_NOISE = re.compile(r"(?:[._-](?:bs\d+|batch\d+|b\d+|tuned|aipp|fp16|fp32|int8|engine|sim|simplified))+$", re.I)
 
@@ -48,13 +54,13 @@ def parse_trtexec(text: str) -> Command:
 
 def model_in(line: str) -> str | None:
     """The model's name from a ``--onnx=`` or ``-om_path=`` path, without batch and tuning marks."""
-    match = _FILE.search(line) or re.search(r"-{1,2}(?:om_path|om-model|om_model|m|model)[= ]+(\S+)", line)
+    match = _FILE.search(line) or _OPTION.search(line) or _SHORT_OPTION.search(line)
     return model_name(match[1]) if match else None
 
 
 def model_name(path: str) -> str | None:
     """``./resnet50_bs16.om`` -> ``resnet50``."""
-    name = PurePosixPath(path.strip("'\"").replace("\\", "/")).name
+    name = PurePosixPath(path.strip("'\"`").replace("\\", "/")).name
     stem = re.sub(r"\.(?:onnx|om|engine|plan|trt|xml|uff|pt|pth|prototxt)$", "", name, flags=re.I)
     return _STEM_NOISE.sub("", stem) or None
 

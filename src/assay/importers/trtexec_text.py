@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from assay.importers.source import Source, not_negative, whole
@@ -39,8 +38,6 @@ _OLD_STAT = re.compile(
 )
 _OLD_TOTAL = re.compile(r"^(throughput|walltime|total compute time): (\S+) (?:qps|s)\s*$")
 _NAMES = {"median": "p50"}
-
-Stats = Mapping[str, Mapping[str, float]]
 
 
 @dataclass

@@ -59,7 +59,7 @@ class TrtexecTimes:
         if swapped:
             rows = [_unswap(row) for row in rows]
             warnings.append(f"{source.path}: written by TensorRT 7.1 or 7.2, which swap enqueue and input copy; undone")
-        kept, dropped = _without_warmup(rows, hints.warmup_ms or WARMUP_MS)
+        kept, dropped = _without_warmup(rows, WARMUP_MS if hints.warmup_ms is None else hints.warmup_ms)
         if dropped:
             warnings.append(f"{source.path}: the first {dropped} of {len(rows)} queries are warm-up; left out")
         if not kept:

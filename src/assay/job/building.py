@@ -9,7 +9,7 @@ from pathlib import Path
 from assay.core import child
 from assay.core.artifact import Artifact, digest_files, digest_json
 from assay.core.engine import BuildOptions
-from assay.job.folder import write_json
+from assay.job.folder import check_folder, write_json
 from assay.job.opening import engine
 from assay.measure.environment import device_name
 
@@ -28,6 +28,7 @@ class BuiltFile:
 
 def build_in_folder(name: str, artifact: Artifact, options: BuildOptions, out: Path) -> BuiltFile:
     """Build in a process of its own, or find the equal build in ``out``.  Raises what the engine raises."""
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     log = out / "build.log"
     key = build_key(name, artifact, options)

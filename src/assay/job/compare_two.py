@@ -20,6 +20,7 @@ from assay.job.arithmetic import COST_ROWS, arithmetic_of, quantised_of
 from assay.job.context import Data, batched
 from assay.job.dataset import open_data
 from assay.job.opening import open_candidate, precision_of
+from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
@@ -78,6 +79,7 @@ class Compared:
 def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compared:
     """Raises SignatureMismatch when inputs or outputs do not go by the same names."""
     with opened_pair(pair, source, progress) as (reference, candidate), tempfile.TemporaryDirectory() as again:
+        pair = _as_proved(pair, candidate)
         sizes = ", ".join(map(str, pair.batches))
         progress.stage("compare", f"{pair.samples} samples at batch {sizes}")
 
@@ -90,7 +92,8 @@ def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compar
             return open_candidate(prepare(wanted, _source(pair.candidate, source, again, "c")).candidate)
 
         served = candidate.candidate.artifact.format == SERVED
-        found = _compare(pair, reference, candidate, None if served else rebuilt)
+        data = data_of(pair, source, reference, candidate)
+        found = _compare(pair, (reference, candidate), data, None if served else rebuilt)
         progress.done(found.judged)
         return found
 
@@ -119,6 +122,13 @@ def opened_pair(pair: Pair, source: SourceOptions, progress: Progress) -> Iterat
             reference = opened(_as_written(pair.reference), "r", naming)
         _same_names(reference, candidate)
         yield reference, candidate
+
+
+def _as_proved(pair: Pair, candidate: Prepared) -> Pair:
+    """A bundle is opened as it was proved, in its own precision whatever was asked for, and judged by that one."""
+    if bundle_folder(pair.candidate) is None:
+        return pair
+    return replace(pair, precision=candidate.candidate.options.precision)
 
 
 def _as_written(spec: str) -> Wanted:
@@ -170,9 +180,15 @@ class _Found:
     allowed: Tolerance
 
 
-def _compare(pair: Pair, reference: Prepared, candidate: Prepared, rebuilt: Rebuilt) -> Compared:
-    request = RunRequest(pair.reference, Path(), data=pair.data, batches=pair.batches, device=pair.device)
-    data = open_data(request, Objects(), reference.model, candidate.signature)
+def data_of(pair: Pair, source: SourceOptions, reference: Prepared, candidate: Prepared) -> Data:
+    """Samples for both sides, drawn by the seed and within the ranges of ``source`` where there are no others."""
+    drawn = ExportOptions(ranges=source.ranges)
+    request = RunRequest(pair.reference, Path(), pair.data, batches=pair.batches, seed=source.seed, export=drawn)
+    return open_data(request, Objects(), reference.model, candidate.signature)
+
+
+def _compare(pair: Pair, sides: tuple[Prepared, Prepared], data: Data, rebuilt: Rebuilt) -> Compared:
+    reference, candidate = sides
     rows = list(data.samples(pair.samples))
     feeds = {b: batched(rows, b, candidate.signature) for b in pair.batches}
     asked = asked_for(pair.atol, pair.rtol, candidate.signature.output_names)
@@ -184,7 +200,7 @@ def _compare(pair: Pair, reference: Prepared, candidate: Prepared, rebuilt: Rebu
     verdict = combine(reasons, not_checked, candidate.candidate.digest)
     text, name = found.judged.reason.text, found.judged.name
     details = (found.warnings, not_checked, found.checks, found.judged.detectable)
-    return Compared(record, verdict, name, text, found.result.by_batch(), *details)
+    return Compared(record, verdict, name, text, found.result.outputs, *details)
 
 
 def _run(

@@ -72,10 +72,13 @@ def contradictions(runs: Sequence[LoadedRun]) -> list[str]:
 
 def names_of(runs: Sequence[LoadedRun]) -> list[str]:
     """Short names that tell the runs apart."""
+    places = [run.path.resolve().parts for run in runs]
     names = [run.name for run in runs]
-    if len(set(names)) == len(names):
-        return names
-    return ["/".join(run.path.resolve().parts[-2:]) for run in runs]
+    for depth in range(2, max(map(len, places), default=0) + 1):
+        if len(set(names)) == len(names):
+            break
+        names = ["/".join(parts[-depth:]) for parts in places]
+    return names
 
 
 def joint_report(runs: Sequence[LoadedRun], verdict: Verdict | None) -> Report:

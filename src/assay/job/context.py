@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from assay.core import clock
 from assay.core.artifact import Artifact
 from assay.core.dataset import Reader, Task
-from assay.core.engine import Candidate
 from assay.core.errors import BadInput
 from assay.core.model import Model
 from assay.core.sample import Sample, stack
@@ -156,11 +154,3 @@ def drawn_sample(signature: Signature, seed: int, ranges: tuple[tuple[str, float
         array = feed[spec.name]
         inputs[spec.name] = array if spec.batch_axis is None else array.take(0, axis=spec.batch_axis)
     return Sample(f"drawn-{seed}", inputs)
-
-
-@dataclass(frozen=True)
-class Built:
-    """A candidate that was built, and the folder-relative place of its file."""
-
-    candidate: Candidate
-    path: Path | None

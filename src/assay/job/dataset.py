@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from assay.core.transform import FunctionTransform, NullTransform, Transform
 from assay.data import ReaderContext
 from assay.job.context import Data
 from assay.job.request import Objects, RunRequest
+from assay.sources.built import defining_file
 
 NO_DATA = "no data were given (--data)"
 
@@ -47,6 +48,11 @@ def open_data(request: RunRequest, objects: Objects, model: Model, signature: Si
     return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, found.identity, better)
 
 
+def kept(objects: Objects) -> Objects:
+    """Data that can be gone through only once, as a list: a run goes through them again and again."""
+    return replace(objects, data=list(objects.data)) if isinstance(objects.data, Iterator) else objects
+
+
 def check_data(request: RunRequest, objects: Objects, model: Model) -> None:
     """Fail before the export: an unknown reader, an empty folder, a broken first item, a transform that raises."""
     if model.inputs is None or (request.data is None and objects.data is None):
@@ -68,12 +74,14 @@ def _find(request: RunRequest, objects: Objects, model: Model, signature: Signat
     if objects.data is not None:
         reader: Reader = readers.from_iterable(objects.data, "the caller's data", signature.inputs)
         transform = _users_transform(objects) or _transform(model, reader, signature)
-        identity = digest(list(readers.samples(reader, transform, signature.inputs, 0, None)))
-        return _Found(reader, transform, identity)
+        samples = readers.samples(reader, transform, signature.inputs, 0, None)
+        return _Found(reader, transform, digest_json([digest([sample]) for sample in samples]))
     assert request.data is not None
     reader = readers.open_reader(request.data, context)
-    chosen = _users_transform(objects) or _transform(model, reader, signature)
-    return _Found(reader, chosen, _identity(request, reader))
+    identity, users = _identity(request, reader), _users_transform(objects)
+    if users is not None:  # what it makes of the data changes with its code, which nothing else here tells
+        return _Found(reader, users, digest_json([identity, users.to_json()]))
+    return _Found(reader, _transform(model, reader, signature), identity)
 
 
 def _refuse_unused(objects: Objects, reader: Reader, name: str) -> None:
@@ -91,7 +99,9 @@ def _users_transform(objects: Objects) -> Transform | None:
     function = objects.preprocess
     if function is None:
         return None
-    return FunctionTransform(function, getattr(function, "__qualname__", repr(function)))
+    file = defining_file(function)
+    code = None if file is None else digest_file(file)
+    return FunctionTransform(function, getattr(function, "__qualname__", repr(function)), code)
 
 
 def _transform(model: Model, reader: Reader, signature: Signature) -> Transform:
@@ -155,12 +165,22 @@ def _identity(request: RunRequest, reader: Reader) -> str:
 
 
 def _content_identity(spec: str, reader: Reader) -> str:
-    path = Path(spec.partition(":")[2] or spec)
+    path = Path(spec.partition(":")[2] or spec).expanduser()
     if not path.exists():
-        path = Path(spec)
+        path = Path(spec).expanduser()
+    listed = [file for file in getattr(reader, "files", ()) if file != path]  # by a pattern, or by an index file
     if path.is_file():
-        return digest_file(path)
+        content = digest_file(path)
+        return digest_json([content, [_stamp(p, p) for p in listed]]) if listed else content
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        return digest_json([[str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns] for p in files])
-    return digest_json([spec, reader.name, len(reader)])
+        return digest_json([_stamp(p, p.relative_to(path)) for p in sorted(path.rglob("*")) if p.is_file()])
+    return digest_json([spec, [_stamp(p, p) for p in listed] if listed else [reader.name, len(reader)]])
+
+
+def _stamp(file: Path, name: Path) -> tuple[str, int, int]:
+    """Name, bytes and time in nanoseconds; a file that is gone has neither, and is told of where it is read."""
+    try:
+        found = file.stat()
+    except OSError:
+        return str(name), -1, -1
+    return str(name), found.st_size, found.st_mtime_ns

@@ -31,12 +31,23 @@ OPTIONAL = (
     ("torch", "torch", "PyTorch models, the reference, export", "torch"),
     ("onnxscript", "onnxscript", "the dynamo exporter", "torch"),
     ("onnxslim", "onnxslim", "graph simplification", "torch"),
+    ("safetensors", "safetensors", ".safetensors weights", "torch"),
     ("timm", "timm", "timm: models", "timm"),
     ("torchvision", "torchvision", "torchvision: models", "timm"),
     ("openvino", "openvino", "the openvino engine", "openvino"),
+    ("nncf", "nncf", "int8", "quantize"),
     ("pillow", "PIL", "reading images", "data"),
     ("scikit-learn", "sklearn", "the digits data set", "data"),
+    ("simplejpeg", "simplejpeg", "reading JPEGs fast", "data"),
+    ("pyarrow", "pyarrow", "parquet: data", "data"),
+    ("nibabel", "nibabel", "NIfTI volumes", "data"),
+    ("uvloop", "uvloop", "serving with less overhead", "serve"),
+    ("httptools", "httptools", "serving REST", "serve"),
+    ("hpack", "hpack", "serving gRPC", "grpc"),
     ("tritonclient", "tritonclient", "grpc: models on a running server", "grpc"),
+    ("ray", "ray", "many machines", "ray"),
+    ("mlcommons-loadgen", "mlperf_loadgen", "assay bench --loadgen", "loadgen"),
+    ("nvidia-ml-py", "pynvml", "usage and clocks of NVIDIA GPUs", "nvidia"),
 )
 ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-cann")
 
@@ -182,13 +193,15 @@ def _cuda() -> Iterator[Finding]:
             "check nvidia-smi, or install a CPU build of torch",
         )
         return
-    import onnxruntime
-
     yield Finding(
         "CUDA",
         "ok",
         f"torch: CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, {torch.cuda.get_device_name(0)}",
     )
+    if util.find_spec("onnxruntime") is None:
+        return
+    import onnxruntime
+
     wanted = getattr(onnxruntime, "cuda_version", None)
     if wanted and wanted.split(".")[0] != torch.version.cuda.split(".")[0]:
         yield Finding(

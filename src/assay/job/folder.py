@@ -13,7 +13,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +55,16 @@ class RunFolder:
         try:
             for name in ("stages", "samples", "artifacts"):
                 (self.path / name).mkdir(exist_ok=True)
+            if self.log.path.exists():
+                records, self.notes = read_records(self.log.path)
+                self._records = {r.id: r for r in records}
+            self._look_for_suspects()
         except OSError as error:
             self.log.__exit__()
             raise StorageFailed(f"cannot write in {self.path}: {error.strerror}") from error
-        if self.log.path.exists():
-            records, self.notes = read_records(self.log.path)
-            self._records = {r.id: r for r in records}
-        self._look_for_suspects()
+        except BaseException:
+            self.log.__exit__()  # nobody leaves a folder that was not entered
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,7 +142,8 @@ class RunFolder:
     def _read(self, stage: str) -> Saved | None:
         try:
             data = json.loads(self._stage_file(stage).read_text(encoding="utf-8"))
-            return Saved(data["key"], dict(data["result"]), tuple(data["records"]))
+            key, result = checked.field(data, "key", str), checked.field(data, "result", dict)
+            return Saved(key, result, checked.each(data, "records", str))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
@@ -156,18 +159,30 @@ class RunFolder:
             return False
 
 
+def check_folder(path: Path) -> None:
+    """Before anything long.  Raises BadInput where ``path`` cannot be a folder: it, or what it lies in, is a file."""
+    place = next((place for place in (path, *path.parents) if place.exists()), None)
+    if place is not None and not place.is_dir():
+        raise BadInput(f"{place} is a file, not a folder", remedy="give another folder")
+
+
 def write_text(path: Path, text: str) -> Path:
-    """Write to a temporary name, flush to disk, rename.  Raises StorageFailed."""
+    """Write to a temporary name, flush to disk, rename; a device, a pipe or a link is written to and stays what it is.
+    A byte of a file's name that is no UTF-8 becomes a question mark.  Raises StorageFailed."""
     temporary = path.with_name(path.name + ".part")
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):  # /dev/stdout, /dev/null
+            path.write_text(text, encoding="utf-8", errors="replace")
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # below a file, say, there is nothing to take away
+            temporary.unlink(missing_ok=True)
         raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
     return path
 
@@ -176,9 +191,9 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
 
 
-def default_folder(name: str, now: datetime | None = None) -> Path:
+def default_folder(name: str) -> Path:
     """``runs/NAME-YYYYMMDD-HHMMSS`` with a name that is safe as a file name."""
-    moment = now or clock.current().wall()
+    moment = clock.current().wall()
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name[:LONGEST_NAME]).strip("._-") or "model"
     return Path("runs") / f"{safe}-{moment:%Y%m%d-%H%M%S}"
 
@@ -205,7 +220,7 @@ def load_run(path: Path) -> tuple[list[Record], dict[str, Any]]:
 def read_about(file: Path) -> dict[str, Any]:
     """A ``run.json``.  Raises BadInput when it is damaged."""
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = checked.loads(file.read_text(encoding="utf-8"))
         if not isinstance(about, dict):
             raise TypeError(f"it holds a {type(about).__name__}, not an object")
         _check_about(about)
@@ -225,8 +240,10 @@ def _check_about(about: Mapping[str, Any]) -> None:
             checked.each(about, name, str)
     checked.optional(about, "environment", dict)
     best = checked.optional(about, "best", dict) or {}
-    for name in ("candidate", "label"):
-        checked.optional(best, name, str)
-    checked.optional(best, "batch", int)
-    for figure in (checked.optional(best, "figures", dict) or {}).values():
-        Figure.from_json(figure)
+    for name in ("candidate", "label") if best else ():
+        checked.field(best, name, str)
+    if best and best["batch"] is not None:
+        checked.field(best, "batch", int)
+    figures = checked.optional(best, "figures", dict) or {}
+    for name in figures:
+        Figure.from_json(checked.field(figures, name, dict))

@@ -149,19 +149,21 @@ class History:
 
     def find(self, name: str) -> Path:
         """A run by its path, its name or its place below the root.  Raises UnknownName with near names."""
+        runs = self.runs()
         for candidate in (Path(name), self.root / name):
-            if any(Path(run.path) == candidate.resolve() for run in self.runs()):
+            if any(run.path == _key(candidate) for run in runs):
                 return candidate.resolve()
-        named = [Path(run.path) for run in self.runs() if run.name == name]
+        named = [Path(run.path) for run in runs if run.name == name]
         if len(named) == 1:
             return named[0]
         if named:
             raise BadInput(f"{len(named)} runs are named {name}", remedy=f"give the folder: {named[0]}")
-        raise UnknownName("run", name, {run.name for run in self.runs()})
+        raise UnknownName("run", name, {run.name for run in runs})
 
     def _refresh(self, folders: Sequence[Path]) -> None:
         known = dict(self._db.execute("SELECT path, stamp FROM runs").fetchall())
-        stamps = {str(path.resolve()): _stamp(path) for path in folders}
+        places = {_key(path): path.resolve() for path in folders}
+        stamps = {key: _stamp(path) for key, path in places.items()}
         gone = [path for path in known if path not in stamps]
         changed = [path for path, stamp in stamps.items() if known.get(path) != stamp]
         if not gone and not changed:
@@ -171,7 +173,7 @@ class History:
                 self._db.execute("DELETE FROM runs WHERE path = ?", (path,))
                 self._db.execute("DELETE FROM records WHERE run = ?", (path,))
             for path in changed:
-                self._read(Path(path), stamps[path])
+                self._read(places[path], stamps[path])
 
     def _read(self, path: Path, stamp: str) -> None:
         try:
@@ -247,7 +249,20 @@ def _text(value: object) -> str | None:
 
 def _row(entry: RunEntry | RecordEntry) -> dict[str, Any]:
     values = {f.name: getattr(entry, f.name) for f in fields(entry)}
-    return {n: json.dumps(v) if isinstance(v, tuple) else v for n, v in values.items()}
+    return {n: json.dumps(v) if isinstance(v, tuple) else _storable(v) for n, v in values.items()}
+
+
+def _storable(value: Any) -> Any:
+    """What SQLite can hold: it has neither half a surrogate pair (a file name's byte that is no UTF-8) nor integers
+    of more than 64 bits."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    return float(value) if isinstance(value, int) and value.bit_length() > 63 else value
+
+
+def _key(path: Path) -> str:
+    """A run's place as the index has it."""
+    return str(_storable(str(path.resolve())))
 
 
 def _names(kind: type[RunEntry] | type[RecordEntry]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assay.core.record import Record
 from assay.job.bench.loaded import LoadedRun
 from assay.present.figures import format_figure
 from assay.present.markdown import flatten
@@ -14,6 +14,7 @@ from assay.present.rows import Report, Row, table_rows
 
 _ABOUT = ("model", "spec", "weights", "randomised", "device", "assay", "command")
 _FIGURES = ("throughput", "latency.p50", "latency.p99")
+_TOLD = ("verify", "evaluate", "measure", "confirm", "build")
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,19 @@ def _environment(run: LoadedRun) -> dict[str, str]:
 
 
 def _configurations(run: LoadedRun) -> dict[str, dict[str, str]]:
-    rows = table_rows(Report(run.name, _newest(run.records)))
-    return {_title(row): _shown(row) for row in rows}
+    """By title; where several settings of one engine were tried (``assay tune``), their titles name the settings."""
+    rows = table_rows(Report(run.name, tuple(r for r in run.records if r.kind in _TOLD)))
+    often = Counter(map(_title, rows))
+    return {_title(row, settings=often[_title(row)] > 1): _shown(row) for row in rows}
 
 
-def _newest(records: tuple[Record, ...]) -> tuple[Record, ...]:
-    return tuple(r for r in records if r.kind in ("verify", "evaluate", "measure", "confirm", "build"))
-
-
-def _title(row: Row) -> str:
+def _title(row: Row, settings: bool = False) -> str:
     subject = row.subject
     parts = [str(subject[n]) for n in ("engine", "precision") if subject.get(n)]
     parts += [f"batch {row.batch}"] if row.batch is not None else []
     parts += [row.scenario] if row.scenario else []
+    if settings:
+        parts += [f"{subject[n]} {n}" for n in ("threads", "streams", "instances") if subject.get(n) is not None]
     return " ".join(parts)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from assay._version import __version__
 from assay.core.errors import BadInput
-from assay.core.record import Record
+from assay.core.record import Record, read_records
 from assay.importers import Finding, Hints, import_files
-from assay.job.folder import RunFolder, write_json
+from assay.job.folder import RunFolder, read_about, write_json
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,11 @@ def import_run(files: Sequence[Path], out: Path, hints: Hints, command: str) -> 
     Files without measurements warn.  Raises BadInput for a malformed log, with its file and line, and
     for an ``out`` that holds a run of its own.
     """
-    about = out / "run.json"
-    if about.exists() and '"imported": true' not in about.read_text(encoding="utf-8"):
-        raise BadInput(f"{out} holds a run that was measured here", remedy="give another --out")
+    _refuse_measured(out)
     found = import_files(list(files), hints)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "records.jsonl").unlink(missing_ok=True)
+    about, before = out / "run.json", out / "records.jsonl"
+    if before.exists():
+        before.unlink()
     with RunFolder(out) as folder:
         for record in found.records:
             folder.append(record)
@@ -52,3 +51,14 @@ def import_run(files: Sequence[Path], out: Path, hints: Hints, command: str) -> 
             },
         )
     return ImportedRun(out, tuple(found.records), tuple(found.findings), tuple(found.warnings))
+
+
+def _refuse_measured(out: Path) -> None:
+    """Raises BadInput where ``out`` holds what was measured here: a run, or the Records that ``assay bench`` keeps."""
+    about, records = out / "run.json", out / "records.jsonl"
+    if about.exists():
+        measured = not read_about(about).get("imported")
+    else:  # an import that was killed leaves Records alone, too
+        measured = records.exists() and not all(r.conditions.get("imported") for r in read_records(records)[0])
+    if measured:
+        raise BadInput(f"{out} holds a run that was measured here", remedy="give another --out")

@@ -9,14 +9,12 @@ from assay._version import __version__
 from assay.core.artifact import digest_json
 
 STAGE_VERSIONS = {
-    "source": 1,
     "export": 1,
     "quantize": 1,
     "convert": 1,
     "build": 1,
     "buckets": 1,
     "verify": 1,
-    "reference": 1,
     "evaluate": 1,
     "measure": 1,
     "confirm": 1,
@@ -31,4 +29,6 @@ def stage_key(stage: str, environment: Mapping[str, Any], *inputs: Any) -> str:
 
 def identity(environment: Mapping[str, Any]) -> dict[str, Any]:
     """The part of an environment that decides results: versions and device, not load or clocks."""
-    return {name: environment.get(name) for name in ("versions", "python", "cpu", "cores_granted", "thread_env")}
+    found = {name: environment.get(name) for name in ("versions", "python", "cpu", "cores_granted", "thread_env")}
+    driver = environment.get("gpu_driver")
+    return {**found, "gpu_driver": driver} if driver else found

@@ -7,11 +7,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from assay.bundle.contents import read_bundle
-from assay.bundle.manifest import verify_manifest
 from assay.core.artifact import Artifact
 from assay.core.engine import Candidate, Engine, OpenOptions, Session
-from assay.core.errors import AssayError, BadInput, NotAvailable, UntrustedCode
+from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.model import Model
 from assay.core.table import resolve
 from assay.core.tensors import Array, Feed, Signature
@@ -62,7 +60,7 @@ def check_device(names: tuple[str, ...] | None, device: str) -> None:
         try:
             refuse_missing_index(engine(name), device)
         except BadInput as error:
-            refused = error
+            refused = refused or error
         except (AssayError, ImportError, OSError):
             continue  # not installed: its absence is said where it is asked for
         else:
@@ -187,20 +185,6 @@ def with_module(artifact: Artifact) -> Artifact:
         return artifact
     found = resolve_model(str(artifact.path), SourceOptions(out_dir=artifact.path.parent))
     return replace(artifact, module=found.artifact.module)
-
-
-def open_bundle(folder: Path, *, trust: bool = False) -> Session:
-    """The Session a bundle was packed with, opened here.  Its digests are recomputed first."""
-    problems = verify_manifest(folder)
-    if problems:
-        raise BadInput(f"{folder} is not whole: {problems[0]}", remedy=f"assay check {folder}")
-    bundle = read_bundle(folder)
-    if bundle.artifact is None:
-        how = (bundle.recipe or {}).get("command")
-        raise NotAvailable(f"{folder} holds no engine file, only the recipe to build one", remedy=how)
-    if bundle.code and not trust:
-        raise UntrustedCode(f"opening {folder} runs code: {', '.join(bundle.code)}", remedy="trust=True")
-    return open_packed(bundle.artifact, bundle.candidate.options, bundle.candidate.engine)
 
 
 def here(engine_name: str, device: str) -> dict[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from assay.bundle.contents import Bundle, read_bundle
+from assay.bundle.contents import DESCRIPTION, Bundle, read_bundle
 from assay.bundle.manifest import NAME, manifest_digest, parse_digest, verify_manifest
-from assay.core.engine import Candidate
+from assay.core.engine import Candidate, Session
 from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
 from assay.core.tensors import Signature
-from assay.job.opening import with_module
+from assay.job.opening import open_candidate, with_module
 
 
 def bundle_folder(spec: str) -> Path | None:
@@ -30,6 +30,8 @@ def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None
     Raises BadInput for a bundle that is not whole or another than the pinned one; NotAvailable where only a
     recipe travels; UntrustedCode where opening it runs code that was not trusted.
     """
+    if (folder / "run.json").is_file() and not (folder / DESCRIPTION).is_file():
+        raise BadInput(f"{folder} has no bundle: no configuration was chosen, or the run did not finish")
     problems = verify_manifest(folder)
     if problems:
         raise BadInput(f"{folder} is not whole: {problems[0]}", remedy=f"assay check {folder}")
@@ -43,7 +45,8 @@ def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None
     if bundle.code and not trust and digest is None:
         raise UntrustedCode(
             f"opening {folder} runs code: {', '.join(bundle.code)}",
-            remedy="--trust, or the digest of its manifest that you were given: --sha256 HEX (assay serve: --digest)",
+            remedy="--trust (in Python trust=True), or the digest of its manifest that you were given: --sha256 HEX "
+            "(assay serve: --digest)",
         )
     return bundle
 
@@ -73,3 +76,9 @@ def packed_model(
         runs_code=bundle.runs_code,
     )
     return model, replace(candidate, artifact=artifact), bundle.signature
+
+
+def open_bundle(folder: Path, *, trust: bool = False) -> Session:
+    """The Session a bundle was packed with, opened here.  Raises as ``whole_bundle``."""
+    _, candidate, _ = packed_model(folder, None, trust=trust)
+    return open_candidate(candidate)

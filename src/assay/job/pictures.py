@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.core import checked
 from assay.core.dataset import Item, Reader
 from assay.core.errors import AssayError
 from assay.core.pictures import FORMATS
@@ -53,7 +54,7 @@ def save_pictures(folder: Path, records: Sequence[Record], reader: Reader | None
 def load_pictures(folder: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """(data-URIs by sample id, class names); empty where there are none or the file is not what its name says."""
     try:
-        told = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        told = checked.loads((folder / FILE).read_text(encoding="utf-8"))
         pictures, labels = told["pictures"], told["labels"]
         kept = {str(k): v for k, v in pictures.items() if isinstance(v, str) and v.startswith("data:image/")}
         return kept, tuple(map(str, labels))
@@ -143,7 +144,11 @@ def _pixels(content: Any) -> Array | None:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3)) or min(array.shape[:2]) < 4:
         return None
     if array.dtype != np.uint8:
-        values = np.nan_to_num(array.astype(np.float64))
-        low, high = float(values.min()), float(values.max())
-        array = np.round((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+        values = array.astype(np.float64)
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        if not 0 < high - low < np.inf:
+            return np.zeros(array.shape, np.uint8)
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+        array = np.round((values - low) / (high - low) * 255).astype(np.uint8)
     return np.ascontiguousarray(array)

@@ -15,7 +15,7 @@ from assay.core.model import Model
 from assay.core.record import Record
 from assay.core.verdict import Verdict
 from assay.job.context import Context, Data, Exported
-from assay.job.dataset import check_data, open_data
+from assay.job.dataset import check_data, kept, open_data
 from assay.job.folder import RunFolder, read_about, write_json
 from assay.job.opening import check_device, known_engines, reference_candidate, written_in
 from assay.job.pictures import save_pictures
@@ -31,7 +31,7 @@ from assay.job.stages.export import export
 from assay.job.stages.in_time import candidate_in_time, one_of_each_first
 from assay.job.stages.measure import Baselines, confirm, measure
 from assay.job.stages.quantize import check_int8, quantize
-from assay.job.stages.report import pack, report
+from assay.job.stages.report import drop_bundle, pack, report
 from assay.job.stages.verify import verify
 from assay.job.tune.run import tuned
 from assay.job.tune.trials import Scene
@@ -66,7 +66,7 @@ def run(request: RunRequest, objects: Objects | None = None, progress: Progress 
     A folder that already holds this run is resumed: stages whose key is unchanged are skipped.
     Raises BadInput, NotAvailable, StorageFailed and friends before the long part wherever possible.
     """
-    objects = objects or Objects()
+    objects = kept(objects or Objects())
     progress = progress or Silent()
     if request.engines is not None:
         known_engines(request.engines)
@@ -78,12 +78,12 @@ def run(request: RunRequest, objects: Objects | None = None, progress: Progress 
         ctx = Context(
             request, objects, folder, progress, model, environment(), device_name(request.device), clock.now()
         )
-        for text in (*folder.notes, *model.warnings, *_another_run(folder.path, model)):
+        for text in (*folder.notes, *model.warnings, *another_run(folder.path, model)):
             ctx.warn(text)
         return _run(ctx)
 
 
-def _another_run(folder: Path, model: Model) -> list[str]:
+def another_run(folder: Path, model: Model) -> list[str]:
     """Say so when the folder holds another model's run: its Records stay, but the reports will be this one's."""
     file = folder / "run.json"
     if not file.is_file():
@@ -141,8 +141,10 @@ def _run(ctx: Context) -> RunResult:
     if chosen is not None and choice.batch is not None:
         confirmed = confirm(ctx, chosen, data, choice.batch, baselines)
     verdict = judge(ctx, exported, choice, candidates)
+    if chosen is None:
+        drop_bundle(ctx)
     best = best_json(choice, candidates, confirmed)
-    about = _about(ctx, best)
+    about = about_run(ctx, best)
     save_pictures(ctx.folder.path, ctx.folder.current(), data.reader, ctx.model.labels)
     report(ctx, verdict, about)
     bundle = pack(ctx, chosen, exported, data, verdict) if chosen is not None else None
@@ -207,7 +209,8 @@ def _ran(ctx: Context, candidate: Candidate) -> bool:
     )
 
 
-def _about(ctx: Context, best: dict[str, Any] | None) -> dict[str, Any]:
+def about_run(ctx: Context, best: dict[str, Any] | None) -> dict[str, Any]:
+    """What ``run.json`` says of a run or a tuning; ``best`` is what was chosen, None where nothing was."""
     model = ctx.model
     return {
         "schema": "assay.run/1",

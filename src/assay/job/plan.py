@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from assay.core.units import Seconds, format_seconds
 from assay.job.opening import default_engines, engine, known_engines
 from assay.job.request import BASELINE, CANDIDATE_PRECISIONS, RunRequest
+from assay.job.stages.build import not_done, nothing_to_read
 from assay.job.stages.convert import plan_conversions
 from assay.job.stages.quantize import int8_not_planned
 
@@ -18,6 +20,7 @@ OPEN_S = 4.0
 QUANTIZE_S = 30.0
 COMPILE_S = 60.0
 CONVERT_S = 5.0
+_USED_AS_IT_IS = {".onnx": "onnx", ".xml": "openvino", ".plan": "tensorrt", ".om": "ascend"}
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,17 @@ def plan(request: RunRequest) -> Plan:
     batches = ", ".join(map(str, request.batches))
     per_measure = 2 * len(request.batches) * request.effort.measure_s + OPEN_S
     steps = [Step("export", f"{request.model} to ONNX, free dims proved, compared with PyTorch", EXPORT_S)]
+    if _given(request) is not None:
+        steps = [Step("open", f"{request.model}, used as it is", OPEN_S)]
     if any(name.endswith(" int8") for name in runnable):
-        steps.append(Step("quantize", f"the graph in int8, from samples of {request.data or 'nobody'}", QUANTIZE_S))
+        samples = request.int8.calibration or request.data
+        steps.append(Step("quantize", f"the graph in int8, from samples of {samples}", QUANTIZE_S))
     for precision in dict.fromkeys(p.precision for p in plan_conversions(request, "fp32") if p.reason is None):
         steps.append(Step("convert", f"the graph in {precision}", CONVERT_S))
     steps += [Step("build", name, BUILD_S) for name in runnable]
     steps += [Step("build", f"{name}: skipped, {why}") for name, why in skipped]
+    if request.tune_s is not None and runnable:
+        steps.append(Step("search", "settings of each candidate", request.tune_s))
     steps += [Step("verify", name, VERIFY_S) for name in runnable]
     steps += [Step("evaluate", f"{name} on {request.data}") for name in runnable if request.data]
     steps += [Step("measure", f"{name}, batch {batches}", per_measure) for name in runnable]
@@ -79,8 +87,14 @@ def plan(request: RunRequest) -> Plan:
     return Plan(tuple(steps))
 
 
+def _given(request: RunRequest) -> str | None:
+    """The format of a file that is used as it is; None for what is exported first."""
+    return _USED_AS_IT_IS.get(Path(request.model).suffix.lower())
+
+
 def _slots(request: RunRequest) -> tuple[list[str], list[tuple[str, str]]]:
     names = known_engines(request.engines) if request.engines else default_engines(request.device)
+    given = _given(request)
     converted = {(p.engine, p.precision): p.reason for p in plan_conversions(request, "fp32")}
     runnable, skipped = [], []
     for name in names:
@@ -90,6 +104,9 @@ def _slots(request: RunRequest) -> tuple[list[str], list[tuple[str, str]]]:
             in_file = precision == "int8" or (name, precision) in converted
             why = why or converted.get((name, precision))
             why = why or found.unavailable(request.device, "fp32" if in_file else precision)
+            why = why or not_done(found, precision)
+            if given is not None and given not in found.reads:
+                why = nothing_to_read(found)
             if why:
                 skipped.append((f"{name} {precision}", why))
             else:

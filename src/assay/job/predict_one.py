@@ -20,6 +20,7 @@ from assay.core.tensors import Array, Signature, is_float
 from assay.core.transform import FunctionTransform, NullTransform, Transform
 from assay.data import pillow_path
 from assay.data.files import read_array, read_bytes
+from assay.job.folder import check_folder
 from assay.job.opening import open_candidate
 from assay.job.progress import Progress
 from assay.job.single import Prepared, Wanted, prepare
@@ -110,8 +111,9 @@ def predict_one(
     for path in asked.inputs:
         if not path.is_file():
             raise BadInput(f"there is no file {path}")
-    if len(asked.inputs) > 1 and asked.out is not None and asked.out.suffix:
-        raise BadInput(f"{len(asked.inputs)} inputs do not fit into {asked.out}", remedy="-o FOLDER")
+    _check_targets(asked)
+    if asked.preprocess:  # before the export, which takes longer
+        user_transform(asked.preprocess)
     with tempfile.TemporaryDirectory(prefix="assay-predict-") as folder:
         options = OpenOptions(precision=asked.precision, device=asked.device)
         progress.stage("open", asked.model)
@@ -127,6 +129,32 @@ def predict_one(
             if path in masks and mask is not None:
                 found[path] = replace(found[path], differing=_differing(asked, path, masks[path], mask))
         return [found[path] for path in asked.inputs]
+
+
+def _check_targets(asked: Prediction) -> None:
+    """Raises BadInput where a picture would replace an input, or another input's picture."""
+    if asked.out is None:
+        return
+    check_folder(asked.out.parent if asked.out.suffix else asked.out)
+    inputs = {path.resolve(): path for path in asked.inputs}
+    if len(asked.inputs) > 1 and asked.out.suffix:
+        raise BadInput(f"{len(asked.inputs)} inputs do not fit into {asked.out}", remedy="-o FOLDER")
+    written: dict[Path, Path] = {}
+    for place, path in inputs.items():
+        target = _target(asked.out, path)
+        if target.resolve() in inputs:
+            raise BadInput(f"{target} is an input, which its picture would replace", remedy="-o another folder or name")
+        first = written.setdefault(target, place)
+        if first != place:
+            raise BadInput(
+                f"{inputs[first]} and {path} would both become {target}",
+                remedy="rename one, or give another -o to each",
+            )
+
+
+def _target(out: Path, path: Path) -> Path:
+    """Where the picture of the input ``path`` goes."""
+    return out if out.suffix else out / f"{path.stem}.png"
 
 
 def _reference_masks(
@@ -159,7 +187,7 @@ def _differing(asked: Prediction, path: Path, reference: Array, candidate: Array
     place = telling_place([reference, candidate])
     shown = [mask if place is None else mask[place] for mask in (reference, candidate)]
     if asked.out is not None:
-        file = asked.out if asked.out.suffix else asked.out / f"{path.stem}.png"
+        file = _target(asked.out, path)
         beside = file.with_name(f"{file.stem}-difference{file.suffix}")
         _save(replace(asked, out=beside), path, difference(shown[0], shown[1]))
     return float((reference != candidate).mean())
@@ -204,7 +232,7 @@ def _kind(asked: Prediction, signature: Signature) -> tuple[str, str]:
             continue
         if len(spec.shape) == 2:
             found = "classes"
-        elif len(spec.shape) == 4 and spec.shape[1] in (1, 3) and spec.shape[1] == signature.inputs[0].shape[1]:
+        elif len(spec.shape) == 4 and spec.shape[1] in (1, 3) and spec.shape[1:2] == signature.inputs[0].shape[1:2]:
             found = "picture"
         elif len(spec.shape) in (4, 5):
             found = "mask"
@@ -267,8 +295,8 @@ def _with_channel(volume: Array, dims: int) -> Array:
 def _ranked(scores: Array, top: int, labels: Sequence[str] | None) -> tuple[tuple[int, str | None, float], ...]:
     """The best classes with their probabilities: the scores where they already are some, else their softmax."""
     wide = scores.astype(np.float64)
-    if np.isnan(wide).any():
-        raise BadInput(f"{int(np.isnan(wide).sum())} of {wide.size} scores are NaN")
+    if bad := int((np.isnan(wide) | np.isposinf(wide)).sum()):
+        raise BadInput(f"{bad} of {wide.size} scores are NaN or infinite")
     if wide.min() < 0 or abs(wide.sum() - 1) > 1e-3:
         wide = np.exp(wide - wide.max())
         wide /= wide.sum()
@@ -304,7 +332,7 @@ def _save(asked: Prediction, path: Path, picture: Array) -> Path | None:
         return None
     from PIL import Image
 
-    file = asked.out if asked.out.suffix else asked.out / f"{path.stem}.png"
+    file = _target(asked.out, path)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file)

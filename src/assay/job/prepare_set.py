@@ -64,6 +64,8 @@ def prepare_set(asked: Preparation, source: SourceOptions, progress: Progress) -
         raise BadInput(f"the mode is {' or '.join(MODES)}, not {asked.mode!r}")
     if asked.out.exists() and (not asked.out.is_dir() or any(asked.out.iterdir())):
         raise BadInput(f"{asked.out} exists and is not empty", remedy="give a new folder, or remove this one")
+    if asked.out.exists() and asked.out.samefile(Path.cwd()):  # the folder one is in cannot be put in place of
+        raise BadInput(f"{asked.out} is the folder you are in", remedy="-o prepared")
     reader = readers.open_reader(asked.data, ReaderContext(labels_file=asked.labels))
     total = min(len(reader), asked.limit or len(reader))
     if total == 0:

@@ -5,12 +5,13 @@ Everything is read defensively: a Record of another version, or one whose detail
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from assay.core import checked
 from assay.core.errors import BadInput
 from assay.core.record import Record
 from assay.job.pictures import load_pictures
@@ -41,7 +42,7 @@ def diagnoses_beside(folder: Path) -> list[Record]:
     found: list[Record] = []
     for path in sorted((*folder.glob("diagnose*.json"), *folder.glob("diagnose/*.json"))):
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = checked.loads(path.read_text(encoding="utf-8"))
             told = value.get("records", []) if isinstance(value, Mapping) else []
             found += [r for r in map(Record.from_json, told) if r.kind == "diagnose"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, BadInput):
@@ -114,17 +115,23 @@ def _divergence(record: Record) -> Divergence | None:
     rows = details.get("stages")
     if record.status != "ok" or not isinstance(rows, list | tuple):
         return None
-    guilty = [p for p in details.get("guilty") or () if isinstance(p, Mapping)]
-    bad = {p.get("tensor"): p for p in guilty}
-    pieces = [p for p in details.get("pieces") or guilty if isinstance(p, Mapping)]
+    guilty = _mappings(details.get("guilty"))
+    bad = {str(p.get("tensor")): p for p in guilty}
+    pieces = _mappings(details.get("pieces")) or guilty
+    stage, notes = details.get("guilty_stage"), details.get("notes")
     return Divergence(
         record.id,
         _title(record),
-        details.get("guilty_stage"),
-        tuple(_stage(row) for row in rows if isinstance(row, Mapping)),
-        tuple(_operator(p, bad.get(p.get("tensor"))) for p in pieces[:MOST_OPERATORS]),
-        tuple(str(text) for text in details.get("notes") or ()),
+        None if stage is None else str(stage),
+        tuple(_stage(row) for row in _mappings(rows)),
+        tuple(_operator(p, bad.get(str(p.get("tensor")))) for p in pieces[:MOST_OPERATORS]),
+        tuple(map(str, notes)) if isinstance(notes, list | tuple) else (),
     )
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The objects in what should be a list of them."""
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _stage(row: Mapping[str, Any]) -> StageError:
@@ -135,7 +142,7 @@ def _stage(row: Mapping[str, Any]) -> StageError:
 
 
 def _operator(piece: Mapping[str, Any], guilty: Mapping[str, Any] | None) -> Operator:
-    nodes = [f"{n.get('op')} {n.get('name')}" for n in piece.get("nodes") or () if isinstance(n, Mapping)]
+    nodes = [f"{n.get('op')} {n.get('name')}" for n in _mappings(piece.get("nodes"))]
     origins = (guilty or {}).get("origins")
     origin = next(iter(origins.values()), "") if isinstance(origins, Mapping) else ""
     local, accumulated, due = (_number(piece.get(k)) for k in ("local", "accumulated", "due"))
@@ -164,6 +171,8 @@ def _title(record: Record) -> str:
 
 def _number(value: Any) -> float | None:
     """A finite number, else None: infinities come back from JSON as text."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    with contextlib.suppress(OverflowError):  # an integer beyond any float
+        return float(value) if math.isfinite(value) else None
     return None

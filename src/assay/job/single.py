@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assay.core.artifact import Artifact
@@ -64,12 +64,13 @@ def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = No
         return Prepared(model, candidate, signature, 0)
     depth = 0
     if artifact.module is not None:
-        artifact = _exported(model, wanted.export, source.out_dir)
+        options = wanted.export if wanted.export.ranges else replace(wanted.export, ranges=source.ranges)
+        artifact = _exported(model, options, source.out_dir)
     if artifact.format == "onnx":
         depth = rounding_depth(artifact.path)
     if artifact.format in found.reads:
-        options = BuildOptions(precision=wanted.options.precision, device=wanted.options.device)
-        artifact = found.build(artifact, options, source.out_dir / found.name)
+        asked = BuildOptions(precision=wanted.options.precision, device=wanted.options.device)
+        artifact = found.build(artifact, asked, source.out_dir / found.name)
     elif artifact.format not in found.opens:
         raise BadInput(f"{found.name} opens {', '.join(found.opens)}; {wanted.spec} is {artifact.format}")
     candidate = make_candidate(artifact, found.name, wanted.options, device)

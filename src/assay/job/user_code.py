@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from assay.core.errors import BadInput
@@ -15,7 +16,7 @@ def user_transform(spec: str) -> Callable[[Any], Any]:
     path, colon, name = spec.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise BadInput(f"{spec!r} does not name a function", remedy="--preprocess FILE.py:function")
-    module = load_file(Path(path))
+    module = _loaded(Path(path))
     function = getattr(module, name, None)
     if not callable(function):
         known = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
@@ -25,5 +26,11 @@ def user_transform(spec: str) -> Callable[[Any], Any]:
 
 
 def register_file(path: Path) -> None:
-    """Run a user's file so that its ``@assay.register_model`` functions are known."""
-    load_file(path)
+    """Run a user's file so that its ``@assay.register_model`` functions are known.  Raises BadInput."""
+    _loaded(path)
+
+
+def _loaded(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}")
+    return load_file(path)

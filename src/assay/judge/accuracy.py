@@ -102,9 +102,9 @@ def _primary(record: Record | None) -> Figure | None:
     """The figure an evaluation is about: the one its details name, else top-1, else the first that is no drop."""
     if record is None:
         return None
-    named = str(record.details.get("primary", "accuracy.top1"))
-    if named in record.figures:
-        return record.figures[named]
+    for named in (str(record.details.get("primary")), "accuracy.top1"):
+        if named in record.figures:
+            return record.figures[named]
     return next((figure for name, figure in record.figures.items() if name != LIMIT), None)
 
 

@@ -10,6 +10,8 @@ from assay.judge.toml_table import JUDGE_BY, Table
 
 PUBLISHED = "published"
 KINDS = ("absolute", "relative")
+_FRACTIONS = ("accuracy.", "error")
+"""How figures begin that are read in percent."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,12 @@ def _rule(table: Table) -> AccuracyDrop:
     limit = table.number("max_drop")
     if limit is None:
         raise BadInput(f"{table.source}: [[accuracy_drop]] needs max_drop", remedy='max_drop = "1%"')
-    over, device = _text(table, "over") or PUBLISHED, _text(table, "device")
+    over, device = table.text("over", "a text") or PUBLISHED, table.text("device", "a text")
     if device == over:
         raise table.wrong("over", "another device than the rule's own")
-    figure = _text(table, "figure") or "accuracy.top1"
+    figure = table.text("figure", "a text") or "accuracy.top1"
     kind = table.choice("kind", KINDS, "absolute")
-    shown = f"{100 * limit:g} {'%' if kind == 'relative' else 'points'}"
-    name = _text(table, "name") or f"{device or 'every device'}: {figure} within {shown} of {over}"
+    in_percent = kind == "relative" or figure.startswith(_FRACTIONS)
+    shown = f"{100 * limit:g} {'%' if kind == 'relative' else 'points'}" if in_percent else f"{limit:g}"
+    name = table.text("name", "a text") or f"{device or 'every device'}: {figure} within {shown} of {over}"
     return AccuracyDrop(name, limit, over, device, figure, kind, table.choice("judge_by", JUDGE_BY, "point"))
-
-
-def _text(table: Table, key: str) -> str | None:
-    value = table.values.get(key)
-    if value is None:
-        return None
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise table.wrong(key, "a text")

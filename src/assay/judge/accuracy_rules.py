@@ -8,12 +8,13 @@ wider than a paired one.  A published figure without a sample size counts as exa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from assay.core.record import Figure, Record
 from assay.core.stats import Interval, wilson
 from assay.core.units import format_percent
 from assay.core.verdict import Reason, Verdict, combine
+from assay.judge.accuracy import FRACTIONS
 from assay.judge.accuracy_rule import PUBLISHED, AccuracyDrop
 from assay.judge.limits import Limit, check
 
@@ -67,16 +68,22 @@ def _judge(rule: AccuracyDrop, record: Record, records: Sequence[Record]) -> Rea
     drop = _drop(mine, theirs, rule)
     if drop.value is None:
         return Reason(rule.name, "not_shown", f"{who}: {drop.reason}", record.id)
-    show = _points if rule.kind == "absolute" else format_percent
+    write = _writer(mine)
+    show = format_percent if rule.kind == "relative" else _points if write is format_percent else write
     state, text = check(Limit(rule.name, rule.max_drop, show, judge_by=rule.judge_by), drop)
     kind = "" if rule.kind == "absolute" else f" of {rule.over}'s value"
-    values = f"{format_percent(mine.value)} against {format_percent(theirs.value)}"
+    values = f"{write(mine.value)} against {write(theirs.value)}"
     said = (
         ""
         if drop.low is None or drop.high is None or rule.judge_by == "interval"
         else (f", unpaired 95 % interval {show(drop.low)} to {show(drop.high)}")
     )
     return Reason(rule.name, state, f"{who}: drop {text}{kind}{said}: {values}, {how}", record.id)
+
+
+def _writer(figure: Figure) -> Callable[[float], str]:
+    """How a value in the figure's unit is written."""
+    return format_percent if figure.unit in FRACTIONS else lambda value: f"{value:.4g} {figure.unit}".rstrip()
 
 
 def _points(fraction: float) -> str:

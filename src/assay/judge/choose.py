@@ -144,19 +144,17 @@ def _rows(ranked: list[_Entry], objective: ObjectivePolicy) -> list[Row]:
     tied = [e for e in ranked if _overlap(e.figure, top.figure)]
     winner = min(tied, key=lambda e: (_simplicity(e), _rank(e, objective)))
     show = _SHOW[objective.figure.partition(".")[0]]
-    why = "the best" if objective.figure == "memory.peak" else "the fastest"
+    why, worse = ("the best", "larger") if objective.figure == "memory.peak" else ("the fastest", "slower")
     first = f"{why}: {show(winner.value)}"
     if winner is not top:
         label = f"{top.candidate.label}, batch {top.batch}"
-        first = (
-            f"tied with the fastest ({label}: {show(top.value)}, intervals overlap), and simpler: {show(winner.value)}"
-        )
+        first = f"tied with {why} ({label}: {show(top.value)}, intervals overlap), and simpler: {show(winner.value)}"
     elif len(tied) > 1:
         first += f"; tied with {len(tied) - 1} more whose intervals overlap, and the simplest of them"
     rows = [_row(winner, first, won=True)]
     for entry in ranked:
         if entry is not winner:
-            word = "tied, but less simple" if entry in tied else "slower" if why != "the best" else "larger"
+            word = "tied, but less simple" if entry in tied else worse
             rows.append(_row(entry, f"{word}: {show(entry.value)} against {show(winner.value)}"))
     return rows
 

@@ -159,10 +159,10 @@ def _detectable(shares: tuple[Share, ...]) -> float:
 
 
 def _with_rows(plain: Reason, result: Compared) -> Reason:
-    """Name the samples that hold NaN or infinity."""
+    """Name the samples that hold NaN or infinity in the output that is spoken of."""
     for outputs in result.outputs.values():
-        for m in outputs.values():
-            if m.bad_rows:
+        for name, m in outputs.items():
+            if m.bad_rows and f"output {name!r}" in plain.text:
                 shown = ", ".join(str(r) for r in m.bad_rows[:5]) + (", …" if len(m.bad_rows) > 5 else "")
                 return Reason(plain.limit, plain.state, f"{plain.text}; in row {shown}")
     return plain
@@ -174,8 +174,9 @@ def _shares(result: Compared, allowed: Tolerance, split: SplitEvidence | None) -
             cost = split.costs.get(name) if split is not None else None
             exact = split.candidate.get(batch, {}).get(name) if split is not None else None
             if split is not None and split.quantised is not None:
-                yield from _quantised(batch, name, split.quantised)
-                if name not in split.quantised.file:
+                parts = list(_quantised(batch, name, split.quantised))
+                yield from parts
+                if all(part.part != FILE for part in parts):
                     yield _bounded(batch, name, against_reference, allowed)
                 continue
             if split is None or cost is None or exact is None:
@@ -202,7 +203,7 @@ def _measured(batch: int, name: str, m: Measures, cost: OutputCost, precision: s
 
 def _quantised(batch: int, name: str, found: Any) -> Iterator[Share]:
     """The engine against the file, and the file against the truth."""
-    engine, own = found.engine[batch].get(name), found.engine_costs.get(name)
+    engine, own = found.engine.get(batch, {}).get(name), found.engine_costs.get(name)
     if engine is not None and own is not None:
         due = min(CEILING, ENGINE_SAFETY * max(own.rounding, _LEAST))
         row_due = min(1.0, ENGINE_SAFETY * ROW_FACTOR * max(own.rounding_row, _LEAST))

@@ -126,9 +126,12 @@ class _Layout:
         return self.names[_column(case, self.axes)]
 
     def place(self, label: str | None) -> int:
+        """Of the column of this name, or the first whose name goes on after it (``T4 (one die)``); None: the first."""
         if label is None:
             return 0
-        starting = [i for i, known in enumerate(self.labels) if known == label or known.split(" ")[0] == label]
+        if label in self.labels:
+            return self.labels.index(label)
+        starting = [i for i, known in enumerate(self.labels) if known.startswith(f"{label} ")]
         if not starting:
             raise UnknownName("column", label, self.labels)
         return starting[0]
@@ -297,13 +300,21 @@ def _alternatives(case: Case, others: Sequence[Case], best: bool) -> tuple[str, 
         weaker = other.standing[0] > case.standing[0]
         if other is case or not same or other.value is None or not weaker:
             continue
-        if best and (other.claimed == case.claimed or other.value <= case.value * (1 + CONTRADICTED)):
+        if best and (other.claimed == case.claimed or not _better(other, case)):
             continue
-        if abs(other.value / case.value - 1) > CONTRADICTED:
+        if abs(other.value - case.value) > CONTRADICTED * abs(case.value):
             where = f" (batch {other.batch})" if best else ""
             word = "the table" if other.evidence == "table" else "the text"
             notes.append(f"{word} says {other.value:,.5g}{where}")
     return tuple(dict.fromkeys(notes))
+
+
+def _better(other: Case, case: Case) -> bool:
+    """A larger rate or a shorter time, by more than a contradiction would be."""
+    assert other.value is not None and case.value is not None
+    if case.figure.unit == "s":
+        return other.value < case.value * (1 - CONTRADICTED)
+    return other.value > case.value * (1 + CONTRADICTED)
 
 
 def _against(cell: Cell, ground: Case, asked: Asked, best: bool) -> Cell:

@@ -9,6 +9,7 @@ from typing import Any
 from assay.core.disturbance import cores_taken, disturbance
 from assay.core.record import Figure, Record, withheld
 from assay.core.stats import Interval, ratio_interval
+from assay.judge.evidence import why_missing
 
 CONDITIONS = ("scenario", "batch", "data", "real_data")
 ENVIRONMENT = ("cpu", "cores_granted", "governor", "thread_env", "cpu_flags")
@@ -102,14 +103,10 @@ def _plain(value: Any) -> Any:
 
 
 def _missing(record: Record, name: str) -> str | None:
-    if record.status != "ok":
-        return f"{record.status}, {record.reason}"
-    figure = record.figures.get(name)
-    if figure is None:
-        return "it was not measured"
-    if figure.value is None:
-        return figure.reason or "withheld"
-    return None if figure.value > 0 else f"it is {figure.value:g}"
+    value = record.value(name)
+    if record.status != "ok" or value is None:
+        return why_missing(record, name)
+    return None if value > 0 else f"it is {value:g}"
 
 
 def _interval(figure: Figure) -> Interval:

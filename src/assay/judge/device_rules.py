@@ -108,6 +108,9 @@ def _check(rule: SpeedRatio, cell: Cell) -> tuple[str, str]:
 
 def _every(rule: SpeedRatio, model: str | None, lines: Sequence[Line], place: int) -> Reason:
     """The rule at each batch size: the worst state counts, a batch size that one of the two lacks is named."""
+    if not lines:  # the rule lets batch sizes differ
+        text = f"{model}: no batch size stands for itself where batch sizes may differ"
+        return Reason(rule.name, "not_shown", text)
     states: dict[str, list[str]] = {}
     record = None
     for line in lines:

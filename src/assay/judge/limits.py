@@ -30,10 +30,9 @@ def check(limit: Limit, figure: Figure) -> tuple[str, str]:
         return ("passed" if _meets(figure.value, limit) else "failed"), text
     if figure.low is None or figure.high is None:
         return "not_shown", f"{text}; the policy judges by interval, and the sample is too small for one"
-    span = f"{limit.show(figure.low)} to {limit.show(figure.high)}"
-    text = (
-        f"{limit.show(figure.value)} ({figure.confidence or 0.95:.0%} interval {span}), limit {limit.show(limit.value)}"
-    )
+    level = "" if figure.confidence is None else f"{figure.confidence:.0%} "
+    span = f"{level}interval {limit.show(figure.low)} to {limit.show(figure.high)}"
+    text = f"{limit.show(figure.value)} ({span}), limit {limit.show(limit.value)}"
     met = {_meets(figure.low, limit), _meets(figure.high, limit)}
     if met == {True}:
         return "passed", text

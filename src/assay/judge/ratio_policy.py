@@ -38,23 +38,23 @@ def speed_ratios(source: str, tables: Any) -> tuple[SpeedRatio, ...]:
 
 def _ratio(table: Table) -> SpeedRatio:
     table.known(*(f.name for f in fields(SpeedRatio)))
-    device, over = _text(table, "device"), _text(table, "over")
+    device, over = _named(table, "device"), _named(table, "over")
+    if device == over:
+        raise table.wrong("over", "another device than the rule's own")
     at_least = table.number("at_least")
     if not at_least:
         raise BadInput(f"{table.source}: [[speed_ratio]] needs at_least", remedy="at_least = 1.2")
-    name = _text(table, "name") if "name" in table.values else f"{device} \u2265 {at_least:g} \u00d7 {over}"
+    name = table.text("name", "a text") or f"{device} \u2265 {at_least:g} \u00d7 {over}"
     return SpeedRatio(
         name, device, over, at_least, _batch(table), table.choice("judge_by", JUDGE_BY, "point"), _allow(table)
     )
 
 
-def _text(table: Table, key: str) -> str:
-    value = table.values.get(key)
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    if key not in table.values:
+def _named(table: Table, key: str) -> str:
+    found = table.text(key, "a device's name")
+    if found is None:
         raise BadInput(f"{table.source}: [[speed_ratio]] needs {key}", remedy=f'{key} = "310P"')
-    raise table.wrong(key, "a device's name")
+    return found
 
 
 def _batch(table: Table) -> str | int:

@@ -26,14 +26,15 @@ def judge_regression(comparison: Comparison, drops: Sequence[Drop], margin: floa
     """Failed: the whole interval of new / base lies below 1 − ``margin``, or of a paired drop above 0.
 
     A configuration that the new run lost, or that was not measured alike, is ``not_shown``: it cannot be
-    said that nothing regressed.  One whose interval reaches 1 − ``margin`` passes, and its text has the
-    interval.  Without intervals the point decides, and that is said.
+    said that nothing regressed.  One that the base has no figure of is listed as not checked.  One whose interval
+    reaches 1 − ``margin`` passes, and its text has the interval.  Without intervals the point decides, and that is
+    said.  Best batch sizes are compared where batch sizes may differ, so that there are no other lines.
     """
-    reasons = [_line_reason(line, comparison, margin) for line in comparison.lines if not line.best]
+    lines = [line for line in comparison.lines if not line.best] or comparison.lines
+    reasons = [_line_reason(line, comparison, margin) for line in lines]
     found = [r for r in reasons if r is not None]
-    new = [line.title for line in comparison.lines if not line.best and line.cells[comparison.base] is None]
     found += [_drop_reason(drop) for drop in drops]
-    not_checked = [f"{title}: the base has no such configuration" for title in dict.fromkeys(new)]
+    not_checked = list(dict.fromkeys(text for line in lines if (text := _unjudged(line, comparison)) is not None))
     if not drops:
         not_checked.append("accuracy: no predictions of both runs could be paired")
     return combine(found, not_checked)
@@ -43,12 +44,25 @@ def _line_reason(line: Line, comparison: Comparison, margin: float) -> Reason | 
     base = line.cells[comparison.base]
     if base is None or base.case.value is None:
         return None
-    place = 1 - comparison.base
-    title = line.title + (f", batch {line.batch}" if line.batch is not None else "")
-    cell = line.cells[place]
+    title = _title(line)
+    cell = line.cells[1 - comparison.base]
     if cell is None:
         return Reason(SLOWER, "not_shown", f"{title}: the new run does not have it", base.case.record.id)
     return _ratio_reason(title, cell, margin)
+
+
+def _unjudged(line: Line, comparison: Comparison) -> str | None:
+    """Why there is nothing to hold the new run against."""
+    base = line.cells[comparison.base]
+    if base is None:
+        return f"{line.title}: the base has no such configuration"
+    if base.case.value is None:
+        return f"{_title(line)}: the base has no figure: {base.case.figure.reason or 'withheld'}"
+    return None
+
+
+def _title(line: Line) -> str:
+    return line.title + (f", batch {line.batch}" if line.batch is not None else "")
 
 
 def _ratio_reason(title: str, cell: Cell, margin: float) -> Reason:

@@ -120,12 +120,12 @@ def elementwise(atol: float, rtol: float, per_output: Mapping[str, tuple[float, 
     """``|c − r| <= atol + rtol·|r|`` for every value of every output, exactly numpy's ``allclose``.
 
     ``per_output`` holds (atol, rtol) for outputs with limits of their own.  Raises BadInput for a
-    negative limit.
+    limit that is negative or not finite: everything would be within it.
     """
     own = dict(per_output or {})
     for a, r in ((atol, rtol), *own.values()):
-        if not (a >= 0 and r >= 0):
-            raise BadInput(f"a tolerance is zero or more, not atol {a:g}, rtol {r:g}")
+        if not (0 <= a < math.inf and 0 <= r < math.inf):
+            raise BadInput(f"a tolerance is a number of zero or more, not atol {a:g}, rtol {r:g}")
     shown = "".join(f", {name}: atol {a:g}, rtol {r:g}" for name, (a, r) in own.items())
     return Tolerance(f"asked for: atol {atol:g}, rtol {rtol:g}{shown}", atol=atol, rtol=rtol, per_output=own)
 

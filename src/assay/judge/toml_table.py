@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,6 +52,15 @@ class Table:
         except ValueError as error:
             raise BadInput(f"{self.source}: [{self._name}] {key}: {error}", remedy=f"write {must}") from None
 
+    def text(self, key: str, must: str) -> str | None:
+        """A text that is not blank, without the blanks around it; None where the key is missing."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        raise self.wrong(key, must)
+
     def choice(self, key: str, allowed: tuple[str, ...], default: str) -> str:
         value = self.values.get(key, default)
         if value in allowed:
@@ -78,8 +88,8 @@ class Table:
 
 
 def is_number(value: Any) -> bool:
-    """A finite number: TOML knows nan and inf, and true is no number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+    """A number that a float can hold: TOML knows nan, inf and endless integers, and true is no number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def known(source: str, what: str, data: Mapping[str, Any], names: tuple[str, ...]) -> None:

@@ -12,8 +12,9 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -70,7 +71,9 @@ def _nvml(index: int) -> Gauge | str:
         return "NVML's Python binding is not installed: pip install nvidia-ml-py"
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(physical_gpu(index))
+        known_by = physical_gpu(index)
+        by_number = isinstance(known_by, int)
+        handle = (pynvml.nvmlDeviceGetHandleByIndex if by_number else pynvml.nvmlDeviceGetHandleByUUID)(known_by)
     except pynvml.NVMLError as error:
         return f"NVML cannot read cuda:{index}: {error}"
 
@@ -95,10 +98,21 @@ def _nvml(index: int) -> Gauge | str:
             memory_clock_hz=None if bus is None else 1e6 * bus,
             temperature_c=asked(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
             power_w=None if milliwatts is None else milliwatts / 1e3,
-            others=None if users is None else sum(user.pid != os.getpid() for user in users),
+            others=None if users is None else _others({user.pid for user in users}),
         )
 
     return read
+
+
+def _others(pids: Collection[int]) -> int:
+    """How many of the processes on the device are not this one, which computes on it while it measures.
+
+    Many drivers know no namespaces and give the host's numbers inside a container, where this process goes by
+    another one: some of them are then of no process to be seen here.
+    """
+    if os.getpid() in pids or all(Path(f"/proc/{pid}").exists() for pid in pids):
+        return len([pid for pid in pids if pid != os.getpid()])
+    return len(pids) - 1
 
 
 _NPU_FIELDS = {
@@ -178,7 +192,7 @@ class Watch:
             over = self._over.wait(EVERY_S)  # so that the last reading lies at the end of the load
             try:
                 self.readings.append(self._gauge())
-            except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            except Exception as error:  # a binding's own; a thread that dies would print a traceback
                 self.reason = f"reading the device failed: {error}"
                 return
             if over:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from assay.core import clock
 from assay.core.dataset import Scored, Task
 from assay.core.engine import Session
 from assay.core.errors import AssayError, BadInput
 from assay.core.record import Figure
-from assay.core.sample import Sample, digest, stack
+from assay.core.sample import Sample, stack
 from assay.core.tensors import Array, Signature
-from assay.core.units import Seconds
 from assay.measure.predictions import (
     Flip,
     PairedResult,
@@ -41,8 +37,7 @@ __all__ = [
 class Evaluation:
     """``read`` samples were read, each either in ``scored`` or, with the reason, in ``failures``.
 
-    ``primary`` names the figure accuracy limits are about; ``samples_sha256`` covers ids, inputs and
-    targets in order.
+    ``primary`` names the figure accuracy limits are about.
     """
 
     scored: tuple[Scored, ...]
@@ -50,8 +45,6 @@ class Evaluation:
     primary: str
     read: int
     failures: tuple[tuple[str, str], ...]
-    seconds: Seconds
-    samples_sha256: str
 
     @property
     def failed(self) -> int:
@@ -61,50 +54,37 @@ class Evaluation:
         return {"read": self.read, "scored": len(self.scored), "failed": self.failed}
 
 
-def evaluate_session(
-    session: Session,
-    samples: Iterable[Sample],
-    task: Task,
-    batch: int,
-    on_progress: Callable[[int], Any] | None = None,
-) -> Evaluation:
+def evaluate_session(session: Session, samples: Iterable[Sample], task: Task, batch: int) -> Evaluation:
     """Run and score every sample, ``batch`` at a time; a session with one fixed batch size uses that.
 
     The last batch of a fixed size is filled by repeating its last sample, and the extra rows are
     dropped.  The task sees outputs with the rows along the first axis.  A batch that fails (samples
     of unequal shape, say) is tried again sample by sample; what fails alone is counted with its
     reason.  When nothing of the first batch can be scored, its error is raised: it would be the same
-    for all.  ``on_progress`` receives the number of samples read so far.
+    for all.
 
     Raises BadInput for no samples, for a sample id that occurs twice, or for more than one row at
     a time through a model whose outputs have no batch axis.
     """
     rows = _rows_at_a_time(session.signature, batch)
-    started = clock.now()
     scored: list[Scored] = []
     failures: list[tuple[str, str]] = []
-    sha, seen, read = hashlib.sha256(), set[str](), 0
+    seen, read = set[str](), 0
     for chunk in _chunks(samples, rows):
         for sample in chunk:
             if sample.id in seen:
                 raise BadInput(f"the sample id {sample.id!r} occurs more than once")
             seen.add(sample.id)
-        sha.update(digest(chunk).encode())
         found, failed, error = _score_or_retry(session, chunk, task, rows)
         scored += found
         failures += failed
         read += len(chunk)
         if error is not None and not scored:
             raise error
-        if on_progress is not None:
-            on_progress(read)
     if not read:
         raise BadInput("there are no samples to evaluate")
     assert read == len(scored) + len(failures)
-    seconds = clock.now() - started
-    return Evaluation(
-        tuple(scored), task.figures(scored), task.primary, read, tuple(failures), seconds, sha.hexdigest()
-    )
+    return Evaluation(tuple(scored), task.figures(scored), task.primary, read, tuple(failures))
 
 
 def _rows_at_a_time(signature: Signature, batch: int) -> int:

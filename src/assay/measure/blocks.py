@@ -11,6 +11,7 @@ from assay.core.engine import Session
 from assay.core.errors import BadInput
 from assay.core.tensors import Feed
 from assay.core.units import Seconds
+from assay.measure.callers import call_together
 from assay.measure.latency import quiet_gc
 
 
@@ -23,33 +24,20 @@ def timed_block(session: Session, feeds: Sequence[Feed], calls: int, callers: in
     """
     if not feeds or calls < 1 or callers < 1:
         raise BadInput(f"a block needs feeds, calls and callers, not {len(feeds)}, {calls} and {callers}")
-    now = clock.current().now
     if callers == 1:
+        now = clock.current().now
         with quiet_gc():
             started = now()
             for feed in itertools.islice(itertools.cycle(feeds), calls):
                 session.run(feed)
             return (now() - started) / calls
-    failures: list[BaseException] = []
-    ready = threading.Barrier(callers + 1)
+    stop = threading.Event()
 
     def caller(first: int) -> None:
-        ready.wait()
-        try:
-            for i in range(calls):
-                session.run(feeds[(first + i) % len(feeds)])
-        except BaseException as error:
-            failures.append(error)
+        for i in range(calls):
+            if stop.is_set():
+                return
+            session.run(feeds[(first + i) % len(feeds)])
 
-    threads = [threading.Thread(target=caller, args=(i,)) for i in range(callers)]
     with quiet_gc():
-        for thread in threads:
-            thread.start()
-        ready.wait()
-        started = now()
-        for thread in threads:
-            thread.join()
-        span = now() - started
-    if failures:
-        raise failures[0]
-    return span / (calls * callers)
+        return call_together(caller, callers, stop) / (calls * callers)

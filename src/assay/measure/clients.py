@@ -23,6 +23,7 @@ from assay.core.stats import Vector
 from assay.core.tensors import Feed
 from assay.core.units import Seconds
 from assay.core.workload import Clients, StopRule
+from assay.measure.callers import call_together
 from assay.measure.dispatch import Dispatcher, short_switches
 from assay.measure.environment import thread_warnings
 from assay.measure.latency import LEAST_WARMUP, quiet_gc
@@ -126,6 +127,8 @@ def _rate(timed: Answered, dropped: int, load: Clients) -> Figure:
     if len(steps) >= 4:
         return rate_figure(steps, load.request_batch * load.clients)
     reason = f"no interval: {len(timed.ended)} requests of {load.clients} clients are too few rounds"
+    if timed.span_s <= 0:
+        return withheld("samples/s", "the run took no time that the clock could tell", len(timed.ended))
     rows = len(timed.ended) * load.request_batch
     return Figure(rows / timed.span_s, "samples/s", n=len(timed.ended), reason=reason)
 
@@ -162,11 +165,8 @@ class _Virtual:
         ended: list[Seconds] = []
         cpu = time.process_time()
         left = self._left(requests)
-        due = outstanding = 0
-        due = min(self._load.clients, left(0))
-        sent = due
-        self._send(submit, due, on_done)
-        outstanding = due
+        sent = outstanding = min(self._load.clients, left(0))
+        self._send(submit, sent, on_done)
         while outstanding:
             at_s, answers = get()
             count = len(answers)
@@ -216,31 +216,20 @@ class _Threads:
     def press(self, requests: int | None) -> Answered:
         """See ``_Virtual.press``."""
         spans: list[tuple[Seconds, Seconds]] = []
-        failures: list[BaseException] = []
         turns = self._turns(requests)
-        gate = threading.Barrier(self._load.clients)
+        stop = threading.Event()
         cpu = time.process_time()
 
-        def client() -> None:
+        def client(_: int) -> None:
             now = clock.current().now
-            gate.wait()
-            try:
-                while not failures and (feed := self._next(turns)) is not None:
-                    begin = now()
-                    self._run(feed)
-                    end = now()
-                    with self._lock:
-                        spans.append((begin, end))
-            except BaseException as error:
-                failures.append(error)
+            while not stop.is_set() and (feed := self._next(turns)) is not None:
+                begin = now()
+                self._run(feed)
+                end = now()
+                with self._lock:
+                    spans.append((begin, end))
 
-        threads = [threading.Thread(target=client, name=f"client-{i}") for i in range(self._load.clients)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        call_together(client, self._load.clients, stop)
         table = np.asarray(sorted(spans, key=lambda span: span[1])).reshape(-1, 2)
         nothing = np.full(len(table), np.nan)
         return Answered(table[:, 0], nothing, table[:, 1], time.process_time() - cpu)

@@ -38,7 +38,9 @@ OnDone = Callable[[Sequence[Any]], object]
 class Dispatcher(Protocol):
     """Queues requests; ``on_done`` is called on another thread with those that were answered together.
 
-    A request refused at once comes back ``done`` with its ``error``, and ``on_done`` is not called for it.
+    A request refused at once comes back ``done`` with its ``error``, and ``on_done`` is not called for it.  One that
+    failed before ``submit_many`` was back looks the same, and ``on_done`` is called: whoever counts takes the
+    ``context`` away from what was counted.
     """
 
     def submit_many(self, feeds: Sequence[Feed], on_done: OnDone, contexts: Sequence[Any] = ()) -> Sequence[Answer]: ...

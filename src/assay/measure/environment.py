@@ -24,6 +24,7 @@ LIBRARIES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
+    "tensorrt",
     "nncf",
     "onnxslim",
     "onnxscript",
@@ -70,9 +71,10 @@ ROOT = Path("/")
 
 def environment() -> dict[str, Any]:
     """What stays the same while a run lasts; ``moment`` gives what does not."""
+    flags = _cpu_flags()
     return {
         "cpu": cpu_model(),
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in _cpu_flags()],
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
         "cores_logical": os.cpu_count() or 1,
         "cores_affinity": affinity_cores(),
         "cores_quota": cgroup_quota(),
@@ -83,6 +85,7 @@ def environment() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "python": platform.python_version(),
+        "gpu_driver": gpu_driver(),
         "versions": library_versions(),
         "thread_env": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
@@ -102,17 +105,22 @@ def device_name(device: str) -> str:
     if kind == "cpu":
         return cpu_model()
     if kind in ("cuda", "gpu"):
-        names = _gpu_names()
-        number = int(index) if index.isdigit() else 0
-        if number < len(names):
-            return names[number]
+        return _gpu_name(physical_gpu(int(index) if index.isdigit() else 0)) or device
     return device
 
 
-def physical_gpu(index: int) -> int:
-    """The driver's number of CUDA's ``index``-th device, which ``CUDA_VISIBLE_DEVICES`` may have renumbered."""
+def gpu_driver() -> str | None:
+    """The version of NVIDIA's kernel driver, as it says itself; None where there is none."""
+    found = re.search(r"Kernel Module(?: for \S+)?\s+(\d[\d.]*)", _text(ROOT / "proc/driver/nvidia/version"))
+    return found[1] if found else None
+
+
+def physical_gpu(index: int) -> int | str:
+    """What the driver knows CUDA's ``index``-th device by: its number, or the UUID ``CUDA_VISIBLE_DEVICES`` gives."""
     shown = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
-    return int(shown[index]) if index < len(shown) and shown[index].isdigit() else index
+    if index >= len(shown):
+        return index
+    return int(shown[index]) if shown[index].isdigit() else shown[index]
 
 
 def cpu_model() -> str:
@@ -166,17 +174,18 @@ def library_versions() -> dict[str, str]:
 
 
 def thread_warnings(parallelism: int) -> list[str]:
-    """Advice where more threads are asked for than cores are granted."""
-    granted = cores_granted()
+    """Advice where more threads are asked for than cores are granted; nobody can do with less than one."""
+    granted = max(1.0, cores_granted())
     found = []
     if parallelism > granted:
         found.append(
-            f"oversubscribed: {parallelism} calls at a time on {granted:g} cores; use fewer streams or instances"
+            f"oversubscribed: {parallelism} calls at a time on {granted:g} cores; use fewer streams, instances or "
+            "client threads"
         )
     for name in THREAD_COUNTS:
         value = os.environ.get(name, "").split(",")[0].strip()
         if value.isdigit() and int(value) > granted:
-            found.append(f"oversubscribed: {name}={value} on {granted:g} cores; set it to {max(1, int(granted))}")
+            found.append(f"oversubscribed: {name}={value} on {granted:g} cores; set it to {int(granted)}")
     return found
 
 
@@ -201,13 +210,15 @@ def _quota(quota: str = "", period: str = "") -> list[float]:
     return []
 
 
-def _gpu_names() -> list[str]:
-    """NVIDIA devices in the order of their bus ids, as the driver lists them."""
-    names = []
-    for folder in sorted((ROOT / "proc/driver/nvidia/gpus").glob("*")):
-        found = re.search(r"^Model:\s*(.+)$", _text(folder / "information"), re.MULTILINE)
-        names.append(found[1].strip() if found else folder.name)
-    return names
+def _gpu_name(wanted: int | str) -> str | None:
+    """An NVIDIA device by its place in the order of bus ids, or by its UUID or the beginning of it."""
+    for place, folder in enumerate(sorted((ROOT / "proc/driver/nvidia/gpus").glob("*"))):
+        text = _text(folder / "information")
+        uuid = re.search(r"^GPU UUID:\s*(\S+)", text, re.MULTILINE)
+        if wanted == place or (isinstance(wanted, str) and uuid is not None and uuid[1].startswith(wanted)):
+            model = re.search(r"^Model:\s*(.+)$", text, re.MULTILINE)
+            return model[1].strip() if model else folder.name
+    return None
 
 
 def _cpu_flags() -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.core.units import PerSecond, Seconds
+from assay.core.units import PerSecond, Seconds, format_seconds
 from assay.measure.server import Limit
 
 REQUESTS = 400
@@ -76,7 +76,7 @@ def find_rate(press: Press, limit: Limit, top: PerSecond, plan: SearchPlan | Non
         return trials[-1].holds
 
     low, high = 0.0, top
-    while holds(high) and len(trials) < plan.most_trials:
+    while len(trials) < plan.most_trials and holds(high):
         low, high = high, 2 * high
     while high - low > plan.within * high and len(trials) < plan.most_trials:
         middle = (low + high) / 2 if low else high / 2
@@ -84,6 +84,7 @@ def find_rate(press: Press, limit: Limit, top: PerSecond, plan: SearchPlan | Non
         if low == 0 and high < top / 1000:
             break
     if low == 0:
-        reason = f"not even {high:.3g} requests/s are answered within {limit.latency_s:g} s often enough"
+        within = format_seconds(limit.latency_s)
+        reason = f"not even {high:.3g} requests/s are answered within {within} often enough"
         return Found(None, tuple(trials), reason)
     return Found(low, tuple(trials))

@@ -7,6 +7,7 @@ and answers become completions.  Needs ``mlcommons-loadgen``.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,21 @@ def run_loadgen(dispatcher: Dispatcher, feeds: Sequence[Feed], settings: LoadGen
     folder.mkdir(parents=True, exist_ok=True)
     library = list(itertools.islice(itertools.cycle(feeds), LIBRARY_SAMPLES))
     failures: list[AssayError] = []
+    completing = threading.Lock()
 
     def on_done(answers: Sequence[Any]) -> None:
+        queries = []
         for answer in answers:
+            with completing:  # of one that failed before ``submit_many`` was back, both threads come to tell
+                query, answer.context = answer.context, None
+            if query is None:
+                continue
+            queries.append(query)
             answer.outputs = None
             if answer.error is not None:
                 failures.append(answer.error)
-        lg.QuerySamplesComplete([lg.QuerySampleResponse(answer.context, 0, 0) for answer in answers])
+        if queries:
+            lg.QuerySamplesComplete([lg.QuerySampleResponse(query, 0, 0) for query in queries])
 
     def issue(queries: Sequence[Any]) -> None:
         sent = dispatcher.submit_many([library[q.index] for q in queries], on_done, [q.id for q in queries])

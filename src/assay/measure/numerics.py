@@ -31,9 +31,6 @@ class NumericResult:
     warnings: tuple[str, ...] = ()
     rows: int = 0
 
-    def by_batch(self) -> Mapping[int, Mapping[str, Measures]]:
-        return self.outputs
-
     def to_json(self) -> dict[str, Any]:
         """``{batch: {output: measures}}``, the ``outputs`` of a verify Record's details."""
         return {str(b): {name: m.to_json() for name, m in found.items()} for b, found in self.outputs.items()}

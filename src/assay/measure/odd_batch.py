@@ -23,43 +23,52 @@ def odd_batches(records: Sequence[Record]) -> tuple[int, ...]:
 def curve_warnings(records: Sequence[Record], again: Sequence[Record]) -> list[Record]:
     """``records`` with those of ``again`` (the odd sizes, measured afresh) in their place, and a warning each.
 
-    A dip that is gone was the machine; one that stays belongs to the model and the engine.
+    A dip that is gone was the machine; one that stays belongs to the model and the engine.  A size that could not
+    be measured again keeps its first measurement.
     """
-    fresh = {int(r.conditions["batch"]): r for r in again}
-    before = {int(r.conditions["batch"]): r.value(_NAME) for r in records}
-    merged = [fresh.get(int(r.conditions["batch"]), r) for r in records]
+    second = {_batch(r): r for r in again}
+    fresh = {batch: r for batch, r in second.items() if r.value(_NAME) is not None}
+    merged = [fresh.get(_batch(r), r) for r in records]
     dips = dict(_dips(merged))
     found = []
-    for record in merged:
-        batch = int(record.conditions["batch"])
-        if batch not in fresh:
-            found.append(record)
-            continue
-        first = before[batch]
-        was = f"{format_rate(first)}/s" if first is not None else "nothing"
-        if batch in dips:
-            best = dips[batch]
-            text = (
-                f"odd batch: {batch} is slower than {best} in two measurements (the first gave {was}); likely the "
-                f"working set of {batch} rows no longer fits a cache, or the engine chose another kernel or padding "
-                f"for it: use batch {best}, or look at the engine's own profile"
-            )
-        else:
-            text = f"odd batch: {batch} gave {was} at first, but not when measured again: a disturbance of the machine"
-        found.append(replace(record, warnings=(*record.warnings, text)))
+    for first, record in zip(records, merged, strict=True):
+        batch = _batch(record)
+        if batch in second:
+            text = f"odd batch: {_said(first, second[batch], dips.get(batch))}"
+            record = replace(record, warnings=(*record.warnings, text))
+        found.append(record)
     return found
+
+
+def _said(first: Record, second: Record, best: int | None) -> str:
+    """``best`` is the faster smaller size that is left; None where the dip is gone."""
+    batch, rate = _batch(first), first.value(_NAME)
+    was = f"{format_rate(rate)}/s" if rate is not None else "nothing"
+    if second.value(_NAME) is None:
+        return f"{batch} gave {was} and could not be measured again ({second.reason or 'no rate'})"
+    if best is None:
+        return f"{batch} gave {was} at first, but not when measured again: a disturbance of the machine"
+    return (
+        f"{batch} is slower than {best} in two measurements (the first gave {was}); likely the working set of {batch} "
+        "rows no longer fits a cache, or the engine chose another kernel or padding for it: use batch "
+        f"{best}, or look at the engine's own profile"
+    )
+
+
+def _batch(record: Record) -> int:
+    return int(record.conditions["batch"])
 
 
 def _dips(records: Sequence[Record]) -> list[tuple[int, int]]:
     """(odd size, the best smaller size)."""
     best: Record | None = None
     found = []
-    for record in sorted(records, key=lambda r: int(r.conditions["batch"])):
+    for record in sorted(records, key=_batch):
         rate = record.value(_NAME)
         if rate is None:
             continue
         if best is not None and _below(record, best):
-            found.append((int(record.conditions["batch"]), int(best.conditions["batch"])))
+            found.append((_batch(record), _batch(best)))
         if best is None or rate > (best.value(_NAME) or 0.0):
             best = record
     return found

@@ -90,9 +90,8 @@ def read_predictions(path: Path, sha256: str | None = None) -> list[Scored]:
         raise BadInput(f"{path} was changed after it was recorded")
     try:
         content = gunzip(path) if path.suffix == ".gz" else path.read_bytes()
-        lines = content.decode().splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-        return [Scored(str(r["id"]), r["row"], r["correct"]) for r in rows]
+        # By "\n" alone: other ends of lines may stand inside a text.
+        return [_scored(json.loads(line)) for line in content.decode().split("\n") if line.strip()]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error, RecursionError) as error:
         raise BadInput(f"{path} does not hold predictions: {error}") from error
 
@@ -136,6 +135,13 @@ def _same_ids(first: Mapping[str, Scored], second: Mapping[str, Scored]) -> None
             f"{len(missing)} samples were scored on one side only ({shown})",
             remedy="evaluate both on the same data",
         )
+
+
+def _scored(line: Mapping[str, Any]) -> Scored:
+    correct, row = line["correct"], line["row"]
+    if not isinstance(row, dict) or not isinstance(correct, bool | None):
+        raise TypeError(f"sample {line['id']!r}: row is an object, correct is true, false or null")
+    return Scored(str(line["id"]), row, correct)
 
 
 def _line(scored: Scored) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StorageFailed(f"cannot write {path}: {error.strerror}") from error
+        raise StorageFailed(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def load_raw(root: Path, raw: RawSamples) -> tuple[Vector, Array]:
@@ -61,9 +61,12 @@ def load_raw(root: Path, raw: RawSamples) -> tuple[Vector, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             check_members(file.zip, path)
-            return file["values"], file["warmup"]
+            values, warmup = file["values"], file["warmup"]
     except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInput(f"{path} does not hold timings: {error}") from error
+    if values.ndim != 1 or values.dtype.kind != "f" or warmup.dtype != np.bool_ or warmup.shape != values.shape:
+        raise BadInput(f"{path} does not hold timings: values {values.dtype} {values.shape}, warmup {warmup.dtype}")
+    return values, warmup
 
 
 def path_of(root: Path, raw: RawSamples) -> Path:

@@ -43,7 +43,8 @@ class Finding:
     error: float | None = None
 
     def to_json(self) -> dict[str, object]:
-        return {"name": self.name, "state": self.state, "text": self.text, "error": self.error}
+        error = self.error if self.error is not None and np.isfinite(self.error) else None
+        return {"name": self.name, "state": self.state, "text": self.text, "error": error}
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,6 @@ class SelfCheck:
     @property
     def failed(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.state == "failed")
-
-    @property
-    def deterministic(self) -> bool:
-        return not any(f.name == REPEAT and f.state == "failed" for f in self.findings)
 
     def without(self, name: str) -> SelfCheck:
         """Leaves out a check that means nothing for this candidate."""
@@ -76,7 +73,8 @@ def self_check(session: Session, feed: Feed, limit: float, second: Session | Non
     checks = _Checks(session, feed, 2 * limit)
     repeat = checks.attempt(REPEAT, checks.repeat)
     if repeat.state != "passed":
-        why = "the model is not deterministic, so nothing else can be told" if repeat.error else "it could not be run"
+        told = repeat.error is not None
+        why = "the model is not deterministic, so nothing else can be told" if told else "it could not be run"
         return SelfCheck((repeat, *(Finding(name, "not_shown", why) for name in CHECKS[1:])))
     found = [repeat]
     for name, check in checks.by_row():
@@ -118,7 +116,7 @@ class _Checks:
         worst, where = 0.0, ""
         for expected, found in pairs:
             if set(expected) != set(found) or any(expected[n].shape != found[n].shape for n in expected):
-                return Finding(name, "failed", "the outputs have other names or shapes")
+                return Finding(name, "failed", "the outputs have other names or shapes", np.inf)
             for output, error in _errors(expected, found):
                 if not error <= worst:
                     worst, where = error, output

@@ -72,11 +72,6 @@ def _detrended(values: Vector) -> Vector:
     return np.asarray(values - at * (at @ values) / (at @ at))
 
 
-def leading_to_drop(values: Vector) -> int:
-    """How many leading calls still belong to the warm-up: at most half (see ``warmup_end``)."""
-    return warmup_end(values).dropped
-
-
 def label(values: Vector, stop: StopRule) -> tuple[str, str]:
     """(label, reason) of the series left after warm-up; the first rule that holds decides."""
     for rule in (_stalled, _drifting, _bimodal):

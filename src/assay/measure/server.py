@@ -93,12 +93,14 @@ def measure_server(
     """Send a request at every moment of ``schedule`` (ascending, seconds from the start).
 
     Those scheduled before ``load.warmup_s`` are warm-up.  With a ``limit`` no more are sent once it
-    cannot be held any more.  Raises EngineFailed when not one request was answered.
+    cannot be held any more, but for the warm-up and one request after it, without which there would be
+    nothing to tell.  Raises EngineFailed when not one request was answered.
     """
     _check(schedule, load)
+    least = int((schedule < load.warmup_s).sum()) + 1
     with quiet_gc(), short_switches():
         before = cpu_times()
-        served = _Generator(dispatcher, feeds, schedule, limit).go(load.drain_s)
+        served = _Generator(dispatcher, feeds, schedule, limit).go(load.drain_s, least)
         after = cpu_times()
     return _measurement(served, load, [*neighbours(before, after), *thread_warnings(1)], limit)
 
@@ -237,7 +239,8 @@ class _Generator:
         self._delivered = 0
         self._counting = threading.Lock()
 
-    def go(self, drain_s: Seconds) -> Served:
+    def go(self, drain_s: Seconds, least: int = 1) -> Served:
+        """``least`` requests are sent however late the answers are."""
         schedule, now = self._schedule, self._clock.now
         n = len(schedule)
         allowed = n if self._limit is None else (1 - self._limit.share) * n
@@ -245,7 +248,7 @@ class _Generator:
         cpu = time.process_time()
         self._start = start = now() + _LEAD_S
         sent = 0
-        while sent < n and self._late <= allowed:
+        while sent < n and (self._late <= allowed or sent < least):
             at_s = now() - start
             if at_s >= inflight.next_s:
                 inflight.note(at_s, self._delivered)
@@ -269,13 +272,12 @@ class _Generator:
 
     def _send(self, first: int, end: int) -> None:
         feeds = tuple(itertools.islice(self._feeds, end - first))
-        for answer in self._dispatcher.submit_many(feeds, self._on_done, range(first, end)):
-            if answer.error is not None and answer.done:  # refused at once
-                self._queued[answer.context] = answer.enqueued_s
-                self._fail(answer)
-                self._collected += 1
-                with self._counting:
-                    self._delivered += 1
+        sent = self._dispatcher.submit_many(feeds, self._on_done, range(first, end))
+        refused = [answer for answer in sent if answer.error is not None and answer.done]
+        if refused:
+            self._note(self._clock.now(), refused)
+            with self._counting:
+                self._delivered += len(refused)
 
     def _on_done(self, answers: Sequence[Any]) -> None:
         self._finished.put((self._clock.now(), answers))
@@ -290,22 +292,20 @@ class _Generator:
         limit_s = np.inf if self._limit is None else self._limit.latency_s
         for answer in answers:
             index = answer.context
+            if index is None:  # it failed before ``submit_many`` was back, and was taken for a refused one
+                continue
+            answer.context = None
+            self._collected += 1
             self._queued[index] = answer.enqueued_s
             if answer.error is not None:
-                self._fail(answer)
+                self._first_error = self._first_error or answer.error
+                self._errors[type(answer.error).__name__] += 1
+                self._late += 1
                 continue
             self._started[index] = answer.started_s
             self._ended[index] = at_s
             answer.outputs = None
             self._late += at_s - self._start - self._schedule[index] > limit_s
-        self._collected += len(answers)
-
-    def _fail(self, answer: Any) -> None:
-        if answer.error is None:
-            return
-        self._first_error = self._first_error or answer.error
-        self._errors[type(answer.error).__name__] += 1
-        self._late += 1
 
     def _drain(self, sent: int, drain_s: Seconds) -> None:
         until_s = self._clock.now() + drain_s

@@ -9,7 +9,7 @@ import numpy as np
 from assay.core.stats import Vector, percentile_effective_size
 from assay.core.units import Seconds
 from assay.core.workload import StopRule
-from assay.measure.series import half_width, leading_to_drop
+from assay.measure.series import half_width, warmup_end
 
 LOOK_AGAIN = 1.5
 LEAST_WORTH = 50
@@ -21,7 +21,8 @@ class Stopper:
     """Decides after each call whether a series is long enough (workload.StopRule).
 
     What is left after the warm-up cut is looked at after ``min_calls`` calls and again each time the
-    series has grown by half: each look is a chance to stop on a lucky streak.
+    series has grown by half: each look is a chance to stop on a lucky streak.  A series whose warm-up has not
+    ended is never long enough: none of its figures would have an interval.
     """
 
     def __init__(self, stop: StopRule, started_s: Seconds) -> None:
@@ -43,7 +44,8 @@ class Stopper:
             return False
         self._look_at = int(n * LOOK_AGAIN) + 1
         series = np.asarray(values)
-        return narrow_enough(series[leading_to_drop(series) :], stop.within)
+        cut = warmup_end(series)
+        return cut.settled and narrow_enough(series[cut.dropped :], stop.within)
 
 
 def narrow_enough(values: Vector, within: float) -> bool:

@@ -154,11 +154,14 @@ class Tally:
         self._why = None if truth else (why or "there is no exact run of the reference")
         self._reference: dict[str, Accumulator] = {}
         self._candidate: dict[int, dict[str, Accumulator]] = {}
+        self._signature: Signature | None = None
 
     def reference(self, session: Session) -> Observed:
         return Observed(session, lambda feed, outputs: self._look(feed, outputs, self._reference))
 
     def candidate(self, session: Session) -> Observed:
+        self._signature = session.signature
+
         def look(feed: Feed, outputs: Outputs) -> None:
             self._look(feed, outputs, self._candidate.setdefault(session.signature.batch_of(feed), {}))
 
@@ -179,8 +182,7 @@ class Tally:
     def errors(self, precision: str, feeds: Sequence[Feed], quantised: Any) -> Split:
         """The candidate's errors against the truth, beside costs that were measured elsewhere (``quantised``)."""
         candidate = {b: {n: a.measures() for n, a in found.items()} for b, found in self._candidate.items()}
-        rows = sum(len(_first(f)) for f in feeds)
-        return Split(precision, candidate, {}, self._why, rows, len(SEEDS), quantised)
+        return Split(precision, candidate, {}, self._why, self._rows(feeds), len(SEEDS), quantised)
 
     def split(self, arithmetic: Arithmetic | None, precision: str, feeds: Sequence[Feed]) -> Split:
         """``feeds`` are what the format's cost is measured on; call it when the comparison is done."""
@@ -202,7 +204,10 @@ class Tally:
             for n, found in drawn.items()
             if n in floors
         }
-        return Split(precision, candidate, costs, None, sum(len(_first(f)) for f in feeds), len(SEEDS))
+        return Split(precision, candidate, costs, None, self._rows(feeds), len(SEEDS))
+
+    def _rows(self, feeds: Sequence[Feed]) -> int:
+        return 0 if self._signature is None else sum(self._signature.batch_of(feed) for feed in feeds)
 
     def _draw(self, arithmetic: Arithmetic, precision: str, feeds: Sequence[Feed]) -> dict[str, list[Measures]]:
         assert self._truth is not None
@@ -217,8 +222,3 @@ class Tally:
             for name, accumulator in sums.items():
                 found.setdefault(name, []).append(accumulator.measures())
         return found
-
-
-def _first(feed: Feed) -> Array:
-    array = next(iter(feed.values()))
-    return array if array.ndim else array[None]

@@ -13,8 +13,8 @@ from assay.core.dataset import Item, Scored
 from assay.core.errors import AssayError, BadInput
 from assay.core.sample import Sample, stack
 from assay.core.tensors import DTYPES, Array, Feed, Signature
-from assay.pipeline.reading import Batch, Failure
-from assay.pipeline.settings import Flow, Rows, Stages
+from assay.pipeline.reading import Batch
+from assay.pipeline.settings import Failure, Flow, Rows, Stages
 from assay.pipeline.stopwatch import Stopwatch
 
 

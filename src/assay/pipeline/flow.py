@@ -13,8 +13,8 @@ from assay.core.dataset import Scored
 from assay.core.errors import AssayError, BadInput
 from assay.core.units import Seconds
 from assay.pipeline.batch_work import BatchResult, Worker
-from assay.pipeline.reading import Batch, Failure, ReadAhead
-from assay.pipeline.settings import Flow, Stages
+from assay.pipeline.reading import Batch, ReadAhead
+from assay.pipeline.settings import Failure, Flow, Stages
 from assay.pipeline.shards import Shard, ShardStore
 from assay.pipeline.stopwatch import Stopwatch
 
@@ -129,12 +129,10 @@ def run(
     state.ended = enough is not None and bool(store.finished) and enough(store)
     missing = [] if state.ended else [shard for shard in range(flow.shards) if shard not in store.finished]
     started = clock.now()
-    source = ReadAhead(stages, flow, missing, watch)
     permits = threading.Semaphore(flow.cores)
-    threads = [
-        threading.Thread(target=_work, args=(Worker(stages, flow, watch, permits), source, state), daemon=True)
-        for _ in range(flow.workers)
-    ]
+    workers = [Worker(stages, flow, watch, permits) for _ in range(flow.workers)]
+    source = ReadAhead(stages, flow, missing, watch)
+    threads = [threading.Thread(target=_work, args=(worker, source, state), daemon=True) for worker in workers]
     # The libraries' objects, some hundred thousand, are not searched for garbage again and again meanwhile: that
     # would stop all workers for 50 ms each time.  What is made from here on is.
     gc.freeze()
@@ -148,7 +146,8 @@ def run(
         gc.unfreeze()
         source.stop()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # Ctrl-C may come before all are started
+                thread.join()
         source.join()
     error = state.error or source.error
     if error is not None:

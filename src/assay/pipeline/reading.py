@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from assay.core import clock
 from assay.core.dataset import Item
 from assay.core.errors import AssayError
-from assay.pipeline.settings import Flow, Stages
+from assay.pipeline.settings import Failure, Flow, Stages
 from assay.pipeline.stopwatch import Stopwatch
 
-Failure = tuple[str, str]
 _POLL_S = 0.05
 
 

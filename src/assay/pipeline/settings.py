@@ -11,6 +11,8 @@ from assay.core.errors import BadInput
 from assay.core.tensors import Array, Feed, Signature
 
 Rows = Mapping[str, Array]
+Failure = tuple[str, str]
+"""A sample's id (or place, where it could not be read) and what went wrong with it."""
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from assay.core.archives import gunzip
 from assay.core.artifact import digest_file
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput, NotAvailable, StorageFailed
+from assay.pipeline.settings import Failure
 
 MANIFEST = "manifest.jsonl"
 SCHEMA = "assay.shards/1"
 SUFFIXES = {"parquet": ".parquet", "jsonl": ".jsonl.gz"}
-Failure = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ShardStore:
             return
         header, self.finished = found
         _refuse_others(folder, header.get("about", {}), about)
-        self.format = str(header.get("format"))
+        self.format = str(header["format"])
         if self.format == "parquet" and not _has_pyarrow():
             raise NotAvailable(f"the shards in {folder} are Parquet, which needs pyarrow", remedy="pip install pyarrow")
         self.finished = {n: s for n, s in self.finished.items() if self._is_whole(s)}
@@ -119,18 +119,19 @@ class ShardStore:
 
 
 class _Results(Sequence[Scored]):
-    """The rows of all shards, never all in memory."""
+    """The rows of all shards that are finished now, never all in memory; workers may finish others meanwhile."""
 
     def __init__(self, store: ShardStore) -> None:
         self._store = store
-        self._numbers = sorted(store.finished)
-        self._length = sum(s.scored for s in store.finished.values())
+        finished = store.finished.copy()
+        self._scored = {number: finished[number].scored for number in sorted(finished)}
+        self._length = sum(self._scored.values())
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Scored]:
-        for number in self._numbers:
+        for number in self._scored:
             yield from self._store.shard_rows(number)
 
     @overload
@@ -141,8 +142,7 @@ class _Results(Sequence[Scored]):
         if isinstance(index, slice):
             return list(self)[index]
         place = range(self._length)[index]
-        for number in self._numbers:
-            count = self._store.finished[number].scored
+        for number, count in self._scored.items():
             if place < count:
                 return self._store.shard_rows(number)[place]
             place -= count
@@ -167,7 +167,9 @@ def _read_manifest(path: Path) -> tuple[dict[str, Any], dict[int, Finished]] | N
         header = json.loads(lines[0])
         if header.get("schema") != SCHEMA:
             raise ValueError(f"its schema is {header.get('schema')!r}")
-    except (OSError, ValueError, AttributeError) as error:
+        if header.get("format") not in SUFFIXES:
+            raise ValueError(f"its shards are {header.get('format')!r}")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BadInput(f"{path} is not a manifest of results ({error})", remedy="give another folder") from error
     torn = lines[-1] != ""
     finished: dict[int, Finished] = {}

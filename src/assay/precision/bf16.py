@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from assay.core.artifact import Artifact
 from assay.core.errors import EngineFailed
 from assay.core.tensors import DTYPES
+from assay.graph.subgraphs import drop_unread_weights, name_nodes
 from assay.precision.job import Job, Layer, Lowered, refuse_unknown
-from assay.precision.onnx_graph import PRODUCTS, load_source, name_nodes, write_like
+from assay.precision.onnx_graph import PRODUCTS, load_source, write_like
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +46,7 @@ def _at_opset(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
             remedy=f"assay export --opset {_OPSET}",
         ) from error
     if [node.name for node in converted.graph.node] != names:
-        name_nodes(converted)
+        name_nodes(converted.graph)
     return converted
 
 
@@ -106,7 +107,4 @@ def _cast_products(graph: onnx.GraphProto, chosen: Collection[str]) -> None:
         nodes.append(back)
     del graph.node[:]
     graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
-    kept = [t for t in graph.initializer if t.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unread_weights(graph)

@@ -14,6 +14,7 @@ not come back to where it started is an error, since nothing that follows would 
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,11 +115,14 @@ def control(source: Artifact, lowered: Lowered, path: Path, max_drop: float, jud
     plain = trial(0)
     count = 0
     if plain.drop > max_drop:
-        ranking = rank(source, lowered, path.with_name(f"ranking-{path.name}"), judging)
+        ranking = rank(source, lowered, path, judging)
         count = _fewest(trial, len(ranking), max_drop)
     if count >= len(lowered.layers):
+        back = trial(count).drop
+        held = f"a drop of {max_drop:.2%} holds only with all {count} layers put back: nothing would be left lowered"
+        lost = f"a drop of {max_drop:.2%} does not hold even with all {count} layers put back: it is {back:.2%} then"
         raise EngineFailed(
-            f"a drop of {max_drop:.2%} holds only with all {count} layers put back: nothing would be left lowered",
+            held if back <= max_drop else lost,
             remedy="allow a larger --max-drop, another method, or a higher precision",
         )
     made = lowered.write(path, [r.layer.name for r in ranking[:count]])
@@ -145,12 +149,14 @@ def _fewest(trial: Callable[[int], Trial], most: int, max_drop: float) -> int:
 def rank(source: Artifact, lowered: Lowered, path: Path, judging: Judging) -> tuple[Ranked, ...]:
     """Every layer with the noise it adds when it alone is lowered, worst first.
 
-    ``path`` is a scratch file.  Raises EngineFailed when putting every layer back does not give the source.
+    The files for it are written into a temporary folder beside ``path`` under its name.  Raises EngineFailed when
+    putting every layer back does not give the source.
     """
     expected = judging.outputs(source)
     names = [layer.name for layer in lowered.layers]
-    try:
-        back = _snr(expected, judging.outputs(lowered.write(path, names)))
+    with tempfile.TemporaryDirectory(prefix=".ranking-", dir=path.parent) as folder:
+        scratch = Path(folder, path.name)
+        back = _snr(expected, judging.outputs(lowered.write(scratch, names)))
         if back < RETURNED_DB:
             raise EngineFailed(
                 f"with every layer put back the model still differs from {source.path} ({back:.1f} dB): "
@@ -158,17 +164,16 @@ def rank(source: Artifact, lowered: Lowered, path: Path, judging: Judging) -> tu
             )
         found = []
         for index, layer in enumerate(lowered.layers):
-            made = lowered.write(path, [n for n in names if n != layer.name])
+            made = lowered.write(scratch, [n for n in names if n != layer.name])
             found.append(Ranked(layer, _snr(expected, judging.outputs(made))))
             judging.progress(f"ranked {index + 1} of {len(names)} layers")
-    finally:
-        for left in path.parent.glob(f"{path.stem}*"):
-            left.unlink()
     return tuple(sorted(found, key=lambda r: (r.snr_db, r.layer.name)))
 
 
 def _snr(expected: Mapping[str, Array], found: Mapping[str, Array]) -> float:
-    """The worst output's; an output with NaN where the source has none is as bad as can be."""
+    """The worst output's; one with NaN where the source has none, or of another shape, is as bad as can be."""
+    if any(found[name].shape != array.shape for name, array in expected.items()):
+        return -math.inf
     measures = compare(expected, found).values()
     return min(-math.inf if m.bad_candidate > m.bad_reference else m.snr_db for m in measures)
 

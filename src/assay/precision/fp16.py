@@ -49,6 +49,9 @@ class Fp16Model:
         model.CopyFrom(self._model)
         if len(set(keep)) == len(self.layers):
             return write_like(model, self._source, path)  # the converter would still round the inputs
-        with quiet(["onnxruntime"]):
-            converted = convert_float_to_float16(model, keep_io_types=True, node_block_list=sorted(keep))
+        try:
+            with quiet(["onnxruntime"]):
+                converted = convert_float_to_float16(model, keep_io_types=True, node_block_list=sorted(keep))
+        except Exception as error:  # the library raises whatever its parts raise
+            raise EngineFailed(f"onnxruntime could not convert {self._source.path} to fp16: {error}") from error
         return write_like(converted, self._source, path)

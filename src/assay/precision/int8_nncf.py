@@ -15,7 +15,7 @@ from assay.core.telemetry import import_untold
 from assay.core.tensors import Array
 from assay.graph.quiet import quiet
 from assay.precision.job import Job, Lowered
-from assay.precision.onnx_graph import load_source
+from assay.precision.onnx_graph import constants, load_source
 from assay.precision.openvino_ir import IrModel, read_ir
 from assay.precision.qdq import QdqModel
 
@@ -64,8 +64,6 @@ def _settings(attends: bool) -> dict[str, Any]:
 
 def _has_attention(model: onnx.ModelProto) -> bool:
     """A Softmax whose result is multiplied by another tensor that is no constant."""
-    from assay.precision.onnx_graph import constants
-
     fixed = constants(model)
     soft = {node.output[0] for node in model.graph.node if node.op_type == "Softmax"}
     products = [node for node in model.graph.node if node.op_type == "MatMul"]

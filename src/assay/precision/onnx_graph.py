@@ -10,6 +10,7 @@ from assay.core.errors import BadInput, EngineFailed
 from assay.graph.check import problems
 from assay.graph.external_data import onnx_artifact, save_model
 from assay.graph.signature import load_model, read_signature, signature_of, store_batch_axes
+from assay.graph.subgraphs import name_nodes, reads
 
 if TYPE_CHECKING:
     import onnx
@@ -24,20 +25,24 @@ def load_source(artifact: Artifact) -> onnx.ModelProto:
     model = load_model(artifact.path, external_data=True)
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
         raise BadInput(f"{artifact.path} is quantised already", remedy="give the fp32 file it was made from")
+    _refuse_other_floats(model, artifact.path)
     if model.functions:
         raise BadInput(f"{artifact.path} has local functions", remedy="inline them first: onnx.inliner")
-    name_nodes(model)
+    name_nodes(model.graph)
     return model
 
 
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Nodes without a name, or with one that came before, are called after their first output."""
-    seen: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            output = next((name for name in node.output if name), "")
-            node.name = f"{node.op_type}_{output or index}"
-        seen.add(node.name)
+def _refuse_other_floats(model: onnx.ModelProto, path: Path) -> None:
+    """Raises BadInput where the weights of the products are all of another float format than fp32."""
+    import onnx
+
+    fp32, others = onnx.TensorProto.FLOAT, {11: "fp64", 10: "fp16", 16: "bf16"}
+    kinds = {t.name: t.data_type for t in model.graph.initializer}
+    read = {name for node in model.graph.node if node.op_type in PRODUCTS for name in node.input[:2]}
+    found = {kinds[name] for name in read & set(kinds)}
+    if fp32 not in found and found & set(others):
+        written = " and ".join(sorted(others[kind] for kind in found & set(others)))
+        raise BadInput(f"{path} is written in {written}", remedy="give the fp32 file it was made from")
 
 
 def makers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
@@ -80,29 +85,26 @@ def drop_unused(model: onnx.ModelProto) -> None:
     graph.value_info.extend(noted)
 
 
-def reads(node: onnx.NodeProto) -> list[str]:
-    """Inputs, and what the node's sub-graphs read from outside."""
-    names = list(node.input)
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            for inner in graph.node:
-                names += reads(inner)
-    return names
-
-
 def put_in_order(graph: onnx.GraphProto) -> None:
-    """Nodes so that each comes after what it reads, as ONNX wants it; otherwise in the order they had."""
+    """Nodes so that each comes after what it reads, as ONNX wants it; otherwise in the order they had.
+
+    Raises BadInput for nodes that wait for each other.
+    """
     nodes = list(graph.node)
     made_by = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     placed: set[int] = set()
+    begun: set[int] = set()
     ordered: list[onnx.NodeProto] = []
     for start in range(len(nodes)):
         waiting = [start]
         while waiting:
             index = waiting[-1]
             before = [made_by[n] for n in reads(nodes[index]) if n in made_by]
-            before = [] if index in placed else [b for b in before if b not in placed and b != index]
+            before = [] if index in placed else [b for b in before if b not in placed]
+            if before and index in begun:
+                raise BadInput(f"the node {nodes[index].name!r} needs its own result: the graph goes round in a circle")
             if before:
+                begun.add(index)
                 waiting += before
                 continue
             waiting.pop()

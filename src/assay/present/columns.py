@@ -1,4 +1,4 @@
-"""The candidate table as text: its columns, cells and footnotes; markdown, terminal and plain text share them."""
+"""The candidate table as text: its columns, cells and footnotes; markdown and terminal share them."""
 
 from __future__ import annotations
 
@@ -99,11 +99,14 @@ def _written(rows: Sequence[Row], columns: Sequence[Column]) -> TableText:
 
 
 def _named(column: Column, rows: Sequence[Row]) -> Column:
-    """The speed-up column says over what: over PyTorch in eager mode only where that was the reference."""
+    """The speed-up column says over what."""
+    return column if column.header != SPEEDUP else replace(column, header=speedup_header(rows))
+
+
+def speedup_header(rows: Sequence[Row]) -> str:
+    """Over PyTorch in eager mode only where that was the reference; ``SPEEDUP`` where there were several."""
     found = _over(rows)
-    if column.header != SPEEDUP or found is None:
-        return column
-    return replace(column, header=one_line(f"vs {found}"))
+    return SPEEDUP if found is None else one_line(f"vs {found}")
 
 
 def _over(rows: Sequence[Row]) -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from assay.core.record import Figure
-from assay.present.figures import DASH, format_figure
+from assay.present.figures import DASH, format_drop, format_figure
 from assay.present.terminal import listing
 from assay.present.text import one_line
 
@@ -48,8 +48,7 @@ def comparison_table(
     notes: dict[str, int] = {}
     last = None
     rows: list[tuple[str, ...]] = []
-    table = listing(title, None, [])
-    table.show_header = True
+    table = listing(title, (), ())
     from rich.text import Text
 
     table.add_column(Text("configuration"), overflow="fold")
@@ -58,7 +57,7 @@ def comparison_table(
         table.add_column(Text(one_line(name) + (" (base)" if place == base else "")), justify="right", overflow="fold")
     for line in lines:
         cells = [_cell(cell, notes) for cell in line.cells]
-        rows.append((line.title if line.title != last else "", line.batch, *cells))
+        rows.append((one_line(line.title) if line.title != last else "", one_line(line.batch), *cells))
         last = line.title
     for row, line in zip(rows, lines, strict=True):
         style = "bold" if line.batch.startswith("best") else ""
@@ -96,7 +95,6 @@ def accuracy_rows(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     rows = []
     for pair in pairs:
         drop, p = pair["drop"], pair["mcnemar_p"]
-        points = format_figure(drop).replace(" %", " points", 1)
         texts = [format_figure(pair[n], interval=False) for n in ("base", "accuracy")]
-        rows.append((pair["title"], pair["run"], *texts, points, DASH if p is None else f"{p:.3g}"))
+        rows.append((pair["title"], pair["run"], *texts, format_drop(drop), DASH if p is None else f"{p:.3g}"))
     return rows

@@ -15,7 +15,11 @@ from assay.core.record import Figure
 from assay.present.columns import accuracy_text, numeric_text
 from assay.present.rows import Report, Row, table_rows
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = tuple(
+    "=+-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+)
+"""Some spreadsheets take the wide ones of East Asian keyboards for the others, and pass over blanks before them."""
+BLANK_STARTS = ("\t", "\r", "\n")
 Cell = str | float | int | None
 
 _SPEEDS = (
@@ -47,9 +51,12 @@ def safe(cell: Cell) -> str:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
-    if isinstance(cell, int | float):
-        return repr(cell) if math.isfinite(cell) else ""
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+    if isinstance(cell, float):
+        return repr(float(cell)) if math.isfinite(cell) else ""  # numpy's own would name its type
+    if isinstance(cell, int):
+        return str(cell)
+    formula = cell.lstrip().startswith(FORMULA_STARTS) or cell.startswith(BLANK_STARTS)
+    return f"'{cell}" if formula else cell
 
 
 def _columns() -> list[tuple[str, Callable[[Row], Cell]]]:

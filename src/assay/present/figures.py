@@ -43,8 +43,9 @@ def format_figure(figure: Figure | None, *, interval: bool = True) -> str:
 
 
 def format_drop(figure: Figure | None) -> str:
-    """A difference of two fractions, in percentage points: ``0.30 points (0.10–0.50)``."""
-    return format_figure(figure).replace(" %", " points", 1)
+    """A difference of two fractions, in percentage points: ``0.30 points (0.10–0.50)``; withheld: the reason."""
+    text = format_figure(figure)
+    return text if figure is None or figure.value is None else text.replace(" %", " points", 1)
 
 
 def scale_of(unit: str, value: float) -> Scale:

@@ -12,9 +12,9 @@ from string import Template
 from typing import Any
 
 from assay.core.verdict import Reason, Verdict
-from assay.present.columns import COMPILED
+from assay.present.columns import COMPILED, speedup_header
 from assay.present.figures import format_drop, format_figure
-from assay.present.html_cells import Cell, columns, full_name, name, safe, speedup_header
+from assay.present.html_cells import Cell, columns, full_name, name, safe
 from assay.present.html_data import payload, to_script
 from assay.present.html_evidence import divergence_section, pipeline_section
 from assay.present.html_gallery import changed_predictions, picture_style

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape as html_escape
 
 from assay.core.record import Figure
-from assay.present.columns import COMPILED, EAGER, accuracy_text
+from assay.present.columns import COMPILED, accuracy_text, speedup_header
 from assay.present.figures import DASH, format_drop, format_figure
 from assay.present.rows import CLASSES, Row
 from assay.present.text import one_line
@@ -61,13 +61,6 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("trust", trust, wide=True),
     ]
     return [c for c in every if not c.optional or any(c.cell(r).sort not in (None, "") for r in rows)]
-
-
-def speedup_header(rows: Iterable[Row]) -> str:
-    references = {row.numeric.reference for row in rows if row.numeric.reference} or {"torch fp32"}
-    if references == {"torch fp32"}:
-        return EAGER
-    return f"vs {references.pop()}" if len(references) == 1 else "vs reference"
 
 
 def name(row: Row) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.core.record import Figure, Record
+from assay.present.columns import speedup_header
 from assay.present.evidence import Divergence, Errors, Waterfall
 from assay.present.figures import format_figure
-from assay.present.html_cells import full_name, name, speedup_header
+from assay.present.html_cells import full_name, name
 from assay.present.reproduce import row_command
 from assay.present.rows import ALL_BUSY, ONE_CALLER, Report, Row
 from assay.present.series import Series
@@ -173,7 +174,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
+        return repr(float(value))
     if hasattr(value, "tolist"):
         return _finite(value.tolist())
     return value

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from assay.core.record import Record
 from assay.present.html_cells import full_name, safe
-from assay.present.markdown import flatten
+from assay.present.markdown import environment_values, remarks
 from assay.present.rows import Report, Row
 
 
@@ -18,11 +18,7 @@ def footnotes(notes: Sequence[str]) -> str:
 
 
 def notes_list(report: Report, rows: Sequence[Row]) -> str:
-    about = report.about
-    said = [f"Weights: {about['weights']}"] if about.get("weights") else []
-    said += [f"Ran code when it was opened: {path}" for path in about.get("runs_code") or ()]
-    said += [f"Not available here: {text}" for text in about.get("missing") or ()]
-    said += [str(text) for text in about.get("warnings") or ()]
+    said = remarks(report.about)
     whose: dict[str, list[str]] = {}
     for row in rows:
         for text in row.warnings:
@@ -54,21 +50,17 @@ def _list(texts: Iterable[str]) -> str:
 
 def environment_table(records: Sequence[Record]) -> str:
     """Every entry all records agree on once; those they do not agree on with all their values."""
-    values: dict[str, dict[str, None]] = {}
-    for record in records:
-        for name, value in flatten(record.environment):
-            values.setdefault(name, {})[value] = None
+    values = environment_values(records)
     if not values:
         return '<p class="empty">The records name no environment.</p>'
-    lines = "".join(f"<tr><th>{safe(n)}</th><td>{safe(_values(v))}</td></tr>" for n, v in sorted(values.items()))
+    lines = "".join(f"<tr><th>{safe(n)}</th><td>{safe(_values(v))}</td></tr>" for n, v in values.items())
     return f'<table class="pairs">{lines}</table>'
 
 
-def _values(found: Mapping[str, None]) -> str:
-    shown = list(found)
-    if len(shown) <= 4:
-        return " / ".join(shown)
-    return f"{' / '.join(shown[:3])} / … ({len(shown)} values; each record has its own)"
+def _values(found: Sequence[str]) -> str:
+    if len(found) <= 4:
+        return " / ".join(found)
+    return f"{' / '.join(found[:3])} / … ({len(found)} values; each record has its own)"
 
 
 def records_table(records: Sequence[Record]) -> str:

@@ -10,7 +10,7 @@ from assay.core.record import Record
 from assay.core.verdict import Reason, Verdict
 from assay.present.columns import EAGER, TableText, table_text
 from assay.present.rows import ALL_BUSY, ONE_CALLER, Report, Row, table_rows
-from assay.present.text import one_line, state_word
+from assay.present.text import one_line, printable, state_word
 
 _WHOSE = {ALL_BUSY: "with every stream of the session busy (scenario offline)", ONE_CALLER: "one caller's"}
 _SPECIAL = re.compile(r"([\\`*\[\]|~])")
@@ -92,7 +92,7 @@ def _legend(rows: Sequence[Row], table: TableText) -> list[str]:
         words = " and ".join(f"{100 * level:g} %" for level in levels)
         lines.append(f"Ranges in parentheses are intervals at {words} confidence.")
     if EAGER in table.headers:
-        lines.append("The last speed column is the ratio to PyTorch in eager mode, fp32, at the same batch size.")
+        lines.append(f"`{EAGER}` is the ratio to PyTorch in eager mode, fp32, at the same batch size.")
     return lines
 
 
@@ -102,31 +102,43 @@ def _two(rows: Sequence[Row]) -> bool:
 
 
 def _warnings(report: Report, rows: Sequence[Row]) -> list[str]:
-    about = report.about
-    said = [f"Weights: {escape(about['weights'])}"] if about.get("weights") else []
-    said += [f"Ran code when it was opened: {escape(path)}" for path in about.get("runs_code") or ()]
-    said += [f"Not available here: {escape(text)}" for text in about.get("missing") or ()]
-    said += [escape(text) for text in about.get("warnings") or ()]
+    said = [escape(text) for text in remarks(report.about)]
     said += [f"{_name(row)}: {escape(text)}" for row in rows for text in row.warnings]
-    found = [f for f in about.get("findings") or () if isinstance(f, Mapping)]
-    said += [f"**{escape(f.get('severity'))}** {escape(f.get('where'))}: {escape(f.get('text'))}" for f in found]
+    found = [f for f in report.about.get("findings") or () if isinstance(f, Mapping)]
+    said += [f"**{escape(f.get('severity'))}** {_where(f)}{escape(f.get('text'))}" for f in found]
     said = list(dict.fromkeys(said))
     return ["## Notes", "", *(f"- {text}" for text in said), ""] if said else []
 
 
-def _environment(records: Sequence[Record]) -> list[str]:
-    """Every entry all records agree on once; those they do not agree on with all their values."""
-    values: dict[str, list[str]] = {}
+def _where(finding: Mapping[str, Any]) -> str:
+    return f"{escape(finding['where'])}: " if finding.get("where") else ""
+
+
+def remarks(about: Mapping[str, Any]) -> list[str]:
+    """What a run's own description has to say besides its figures, in sentences."""
+    said = [f"Weights: {about['weights']}"] if about.get("weights") else []
+    said += [f"Ran code when it was opened: {path}" for path in about.get("runs_code") or ()]
+    said += [f"Not available here: {text}" for text in about.get("missing") or ()]
+    return said + [str(text) for text in about.get("warnings") or ()]
+
+
+def environment_values(records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """Every entry of the records' environments by name, in order, with its different values."""
+    values: dict[str, dict[str, None]] = {}
     for record in records:
         for name, value in flatten(record.environment):
-            seen = values.setdefault(name, [])
-            if value not in seen:
-                seen.append(value)
+            values.setdefault(name, {})[value] = None
+    return {name: tuple(values[name]) for name in sorted(values)}
+
+
+def _environment(records: Sequence[Record]) -> list[str]:
+    """Every entry all records agree on once; those they do not agree on with all their values."""
+    values = environment_values(records)
     lines = ["## Environment", ""]
     if not values:
         return [*lines, "The records name no environment.", ""]
     lines += ["| | |", "| --- | --- |"]
-    lines += [_line((escape(name), escape(" / ".join(found)))) for name, found in sorted(values.items())]
+    lines += [_line((escape(name), escape(" / ".join(found)))) for name, found in values.items()]
     return [*lines, ""]
 
 
@@ -149,7 +161,7 @@ def _reproduce(command: str | None) -> list[str]:
         return [*lines, "The command was not recorded.", ""]
     longest = max((len(run) for run in re.findall(r"`+", command)), default=0)
     fence = "`" * max(3, longest + 1)
-    return [*lines, f"{fence}sh", command, fence, ""]
+    return [*lines, f"{fence}sh", printable(command), fence, ""]
 
 
 def _evidence(rows: Sequence[Row]) -> list[str]:

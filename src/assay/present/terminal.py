@@ -5,7 +5,7 @@ All text goes through ``rich.text.Text``: a name with square brackets is not mar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from assay.core.verdict import Verdict
@@ -68,16 +68,10 @@ def verdict_panel(verdict: Verdict | None) -> Panel:
     return Panel(body, title=Text(f"verdict: {state_word(verdict.state)}", style), border_style=style)
 
 
-def key_values(title: str, pairs: Mapping[str, Any]) -> Table:
-    """Two columns, names and values."""
-    return listing(title, None, pairs.items())
-
-
-def listing(title: str, headers: Sequence[str] | None, rows: Iterable[Sequence[Any]]) -> Table:
-    """A simple table; ``headers`` None leaves the header line out."""
+def listing(title: str, headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A simple table."""
     table = _table(one_line(title))
-    table.show_header = headers is not None
-    for header in headers or ():
+    for header in headers:
         table.add_column(_text(header))
     for row in rows:
         table.add_row(*(_text(cell) for cell in row))

@@ -19,9 +19,22 @@ def one_line(text: object) -> str:
 
 
 def printable(text: object) -> str:
-    """``text`` for a terminal: as ``one_line``, but lines, tabs and blanks stay as they are."""
+    """Lines of the tool's own for a terminal: as ``one_line``, but lines, tabs and blanks stay as they are."""
     whole = str(text)
     return whole if whole.isprintable() else "\n".join(map(_visible, whole.split("\n")))
+
+
+def hanging(text: object) -> str:
+    """A message for a terminal: as ``printable``, every line after the first one behind a bar.
+
+    Messages quote bundles, Records, models and vendors' libraries: a line end in there must not begin a line that
+    looks like one of the tool's own.
+    """
+    first, *rest = printable(text).split("\n")
+    return "\n".join([first, *(f"{FURTHER}{line}" for line in rest if line.strip())])
+
+
+FURTHER = "  | "
 
 
 def _visible(line: str) -> str:

@@ -40,7 +40,7 @@ def torchpipe_markdown(records: Sequence[Record], version: str) -> str:
     else:
         lines += ["No model was measured.", ""]
     lines += [f"- {_name(r)} has no figures: {escape(r.reason or 'it was not measured with clients')}"
-              for r in records if r not in shown]  # fmt: skip
+              for r in records if not r.details.get("torchpipe")]  # fmt: skip
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -60,13 +60,13 @@ def _about(records: Sequence[Record]) -> list[str]:
 def _table(records: Sequence[Record]) -> list[str]:
     rows = list(dict.fromkeys(name for r in records for name in r.details["torchpipe"]))
     lines = [_line(("", *_headers(records))), _line(("---", *("---:" for _ in records)))]
-    return lines + [_line((name, *(_cell(r.details["torchpipe"], name) for r in records))) for name in rows]
+    return lines + [_line((escape(name), *(_cell(r.details["torchpipe"], name) for r in records))) for name in rows]
 
 
 def _headers(records: Sequence[Record]) -> list[str]:
     names = [_name(r) for r in records]
     return [
-        name if names.count(name) == 1 else f"{name} ({r.conditions.get('clients')} clients)"
+        name if names.count(name) == 1 else f"{name} ({escape(r.conditions.get('clients'))} clients)"
         for name, r in zip(names, records, strict=True)
     ]
 

@@ -72,7 +72,8 @@ def _read(reader: Any, flow: Flow, row: dict[str, Any]) -> Iterator[dict[str, An
 
 
 def _evaluator(shipped: Shipped, work: Work, flow: Flow) -> Callable[[Batch], tuple[Batch, BatchResult]]:
-    session = open_candidate(shipped.unpacked())
+    with shipped.unpacked() as candidate:
+        session = open_candidate(candidate)
     worker = Worker(stages_for(session, work), flow, Stopwatch(), threading.Semaphore(1))
 
     def done(batch: Batch) -> tuple[Batch, BatchResult]:
@@ -118,7 +119,8 @@ def _read_inputs(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _predictor(shipped: Shipped, work: Predicting) -> Callable[[Input], Answer]:
-    return predictor(work, open_candidate(shipped.unpacked()))
+    with shipped.unpacked() as candidate:
+        return predictor(work, open_candidate(candidate))
 
 
 def _send_users_function(transform: Transform | None) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +20,8 @@ from typing import Any
 from assay.core.artifact import Artifact
 from assay.core.engine import Candidate
 from assay.core.errors import AssayError, BadInput, EngineFailed, NotAvailable
+from assay.scale.ray_cluster import join, refuse_unreachable
 
-CONNECT_S = 5.0
 BLOCK_BYTES = 16 << 20
 """How much a reading task hands on at a time: a few batches of encoded pictures."""
 
@@ -51,17 +50,8 @@ def connected(cluster: Cluster) -> Iterator[None]:
     ray = _ray()
     before = ray.is_initialized()
     if not before:
-        _refuse_unreachable(cluster)
-        try:
-            ray.init(
-                address=cluster.address, logging_level="ERROR", log_to_driver=False, include_dashboard=_own(cluster)
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            where = cluster.address or "here"
-            raise NotAvailable(
-                f"there is no Ray cluster at {where}: {str(error).splitlines()[0]}",
-                remedy="ray start --head, then --ray auto; or --ray alone for one on this machine",
-            ) from error
+        refuse_unreachable(cluster.address)
+        join(cluster.address)
     context = ray.data.DataContext.get_current()
     kept = (context.enable_progress_bars, context.target_max_block_size)
     context.enable_progress_bars, context.target_max_block_size = False, BLOCK_BYTES
@@ -78,25 +68,6 @@ def connected(cluster: Cluster) -> Iterator[None]:
         context.enable_progress_bars, context.target_max_block_size = kept
         if not before:
             ray.shutdown()
-
-
-def _refuse_unreachable(cluster: Cluster) -> None:
-    """Ray itself would try for minutes."""
-    host, colon, port = (cluster.address or "").removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        raise NotAvailable(
-            f"nothing answers at {cluster.address} ({error.strerror or error})",
-            remedy="ray start --head there, then the address it prints; or --ray alone for a cluster on this machine",
-        ) from error
-
-
-def _own(cluster: Cluster) -> bool | None:
-    """A cluster of our own gets no dashboard; of another's that cannot be said."""
-    return False if cluster.address in (None, "local") else None
 
 
 def place_of() -> dict[str, Any]:
@@ -167,17 +138,22 @@ class Shipped:
         root = artifact.path.parent
         self._files = _ray().put({_below(root, path): path.read_bytes() for path in files})
 
-    def unpacked(self) -> Candidate:
-        """In an actor: the files in a folder that lasts as long as the process."""
-        folder = Path(tempfile.mkdtemp(prefix="assay-ray-"))
-        for name, content in _ray().get(self._files).items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        artifact: Artifact = self.candidate.artifact
-        root = artifact.path.parent
-        companions = tuple(folder / _below(root, path) for path in artifact.companions)
-        placed = replace(artifact, path=folder / artifact.path.name, companions=companions)
-        return replace(self.candidate, artifact=placed)
+    @contextlib.contextmanager
+    def unpacked(self) -> Iterator[Candidate]:
+        """In an actor: the files in a folder for as long as the block lasts, which is to open them.
+
+        An actor is ended by a signal, so nothing would be left to remove the folder later.
+        """
+        with tempfile.TemporaryDirectory(prefix="assay-ray-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            for below, content in _ray().get(self._files).items():
+                (folder / below).parent.mkdir(parents=True, exist_ok=True)
+                (folder / below).write_bytes(content)
+            artifact: Artifact = self.candidate.artifact
+            root = artifact.path.parent
+            companions = tuple(folder / _below(root, path) for path in artifact.companions)
+            placed = replace(artifact, path=folder / artifact.path.name, companions=companions)
+            yield replace(self.candidate, artifact=placed)
 
 
 def by_value(function: Callable[..., Any]) -> None:

@@ -12,7 +12,6 @@ import contextlib
 import io
 import logging
 import signal
-import socket
 import sys
 import tarfile
 import tempfile
@@ -27,11 +26,11 @@ from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.units import Seconds
 from assay.job.serve.loading import served_name
 from assay.job.serve.options import ServeRequest, Serving
+from assay.scale.ray_cluster import join, refuse_unreachable
 
 APPLICATION, ROUTE = "assay", "/"
 READY_S: Seconds = 120.0
 POLL_S: Seconds = 0.05
-CONNECT_S: Seconds = 5.0
 CALM_S: Seconds = 30.0
 """How long the load must be low before replicas are taken away."""
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "host"})
@@ -108,12 +107,12 @@ class RayServe:
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
         """The application is up for as long as the block lasts."""
-        _refuse_unreachable(self._plan.address)
+        refuse_unreachable(self._plan.address)
         _, serve = _ray()
         self._connect()
         try:
             settings = self._request.settings
-            with _quiet():
+            with _quiet(), _starting():
                 serve.start(http_options={"host": settings.host, "port": settings.http_port, "location": "EveryNode"})
                 self._event("listening", {"host": settings.host, "http_port": settings.http_port})
                 serve.run(self._application(serve), name=APPLICATION, route_prefix=ROUTE)
@@ -151,17 +150,8 @@ class RayServe:
         ray, _ = _ray()
         if ray.is_initialized():
             return
-        address = self._plan.address
-        try:
-            with _quiet():
-                ray.init(
-                    address=address, logging_level="ERROR", log_to_driver=False, include_dashboard=_dashboard(address)
-                )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise NotAvailable(
-                f"there is no Ray cluster at {address or 'here'}: {str(error).splitlines()[0]}",
-                remedy="ray start --head, then --ray auto; or --ray local for one on this machine",
-            ) from error
+        with _quiet():
+            join(self._plan.address)
         self._own_cluster = True
 
     def _disconnect(self) -> None:
@@ -293,23 +283,6 @@ def _exact(url: str) -> Any:
     return URL(url, encoded=True)
 
 
-def _refuse_unreachable(address: str | None) -> None:
-    """Ray itself would try for minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-        except OSError as error:
-            raise NotAvailable(
-                f"nothing answers at {address} ({error.strerror or error})",
-                remedy="ray start --head there, then the address it prints",
-            ) from error
-
-
-def _dashboard(address: str | None) -> bool | None:
-    return False if address in (None, "local") else None
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Ray tells on stdout what happens to its processes."""
@@ -320,15 +293,22 @@ def _quiet() -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """Ray's own errors as ours."""
+    try:
+        yield
     except AssayError:
         raise
     except RuntimeError as error:
         raise NotAvailable(
             f"Ray Serve could not start the application: {str(error).strip().splitlines()[-1]}"
         ) from error
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _nothing(event: str, about: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -150,6 +151,8 @@ def _value(figure: str, name: str, quantity: str) -> float:
         value = read(quantity)
     except ValueError:
         raise BadInput(f"{quantity!r} is no value for {name}", remedy=f"such as {sample}") from None
+    if not math.isfinite(value):
+        raise BadInput(f"{quantity!r} is no value for {name}", remedy=f"such as {sample}")
     if value < 0 or (value == 0 and figure != "accuracy.drop"):
         raise BadInput(f"a limit on {name} is above zero, not {quantity}", remedy=f"such as {sample}")
     return value

@@ -12,6 +12,9 @@ from assay.search.space import Point
 DOUBT = 0.15
 """How far the truth may lie from a figure that has no interval, as a fraction of it."""
 
+LEAST = 1e-3
+"""Of a figure's value, what the low end of its interval counts as where it is zero or less."""
+
 FORERUNNER = {"latency.p99": "latency.p90", "latency.p90": "latency.p50"}
 """A lower percentile that is already above a limit breaks it for the higher one too."""
 
@@ -79,8 +82,9 @@ def _figure(name: str, record: Record) -> Figure | None:
 
 
 def _span(figure: Figure) -> tuple[float, float]:
+    """Both above zero, as ``Objective.gain`` needs them: an interval of few values may reach below it."""
     assert figure.value is not None
-    low = figure.value * (1 - DOUBT) if figure.low is None else figure.low
+    low = figure.value * (1 - DOUBT) if figure.low is None else max(figure.low, figure.value * LEAST)
     return low, figure.value * (1 + DOUBT) if figure.high is None else figure.high
 
 

@@ -45,10 +45,12 @@ def _is_bfloat(value: Any) -> bool:
 
 def ranked(scores: Array, most: int, labels: Sequence[str] | None) -> list[dict[str, Any]]:
     """The best classes of one row with their probabilities: the scores where they already are some, else their
-    softmax.  Raises ServeError (internal) for NaN."""
+    softmax.  Raises ServeError (invalid) for NaN and for scores without a largest finite one."""
     wide = scores.astype(np.float64).ravel()
     if np.isnan(wide).any():
         raise ServeError(INVALID, f"{int(np.isnan(wide).sum())} of {wide.size} scores are NaN")
+    if not wide.size or not np.isfinite(wide.max()):  # a score of -inf is a class that is ruled out
+        raise ServeError(INVALID, f"{wide.size} scores without a largest one that is finite have no probabilities")
     if wide.min() < 0 or abs(wide.sum() - 1) > 1e-3:
         wide = np.exp(wide - wide.max())
         wide /= wide.sum()

@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from assay.core import clock
+from assay.core.units import Seconds
 from assay.serve.errors import UNAVAILABLE, ServeError
 
 MOST_WAITING = 1000
@@ -39,13 +41,15 @@ class DecodePool:
         self._tasks.append(task)
         self._ready.release()
 
-    def close(self) -> None:
-        """Finish what waits, then end the threads."""
+    def close(self, within_s: Seconds = 5.0) -> bool:
+        """Finish what waits, then end the threads.  Whether they ended: one that hangs in a task is left behind."""
         self._closed = True
         for _ in self._threads:
             self._ready.release()
+        until_s = clock.now() + within_s
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until_s - clock.now()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         _unhurried()

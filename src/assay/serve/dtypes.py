@@ -5,7 +5,9 @@ BF16 is Triton's addition to the protocol; 16-bit floats travel in binary form o
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ WIRE: dict[str, str] = {
 NUMPY: dict[str, np.dtype[Any]] = {wire: DTYPES[name] for name, wire in WIRE.items()}
 """The wire's datatype -> numpy dtype; BYTES is an object array of ``bytes``."""
 NOT_IN_JSON = ("FP16", "BF16")
+MOST_DIMS = 32
+MOST_ELEMENTS = 1 << 40
 _LENGTH = struct.Struct("<I")
 
 
@@ -42,6 +46,11 @@ def numpy_dtype(datatype: object) -> np.dtype[Any]:
     if found is None:
         raise ServeError(INVALID, f"{datatype!r} is not a datatype; known: {', '.join(NUMPY)}")
     return found
+
+
+def too_large(shape: Sequence[int]) -> bool:
+    """Whether a tensor of these sizes is beyond what may be asked for; numpy has a limit for empty ones too."""
+    return math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS
 
 
 def wire_datatype(array: Array) -> str:

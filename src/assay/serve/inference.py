@@ -83,7 +83,6 @@ class InferResponse(NamedTuple):
     version: str
     id: str
     outputs: Mapping[str, Array]
-    parameters: Mapping[str, Any] = NO_PARAMETERS
 
 
 OnDone = Callable[[Sequence[InferRequest]], object]

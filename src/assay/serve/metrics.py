@@ -27,14 +27,14 @@ def exposition(repository: Repository, extra: Iterable[Extra] = ()) -> str:
     lines: Lines = []
     _counts(lines, models)
     for name, (phase, text) in _DURATIONS.items():
-        _head(lines, name, "counter", text)
+        head(lines, name, "counter", text)
         for labels, _, totals, _ in models:
             # Microseconds of all requests, failed ones included in the request's duration alone.
             total_s = totals["phases"][phase].total_s
             if phase == "success":
                 total_s += totals["phases"]["fail"].total_s
             lines.append(f"{name}{{{labels}}} {round(1e6 * total_s)}")
-    _head(lines, "nv_inference_pending_request_count", "gauge", "Instantaneous number of pending requests per-model")
+    head(lines, "nv_inference_pending_request_count", "gauge", "Instantaneous number of pending requests per-model")
     for labels, model, _, _ in models:
         lines.append(f"nv_inference_pending_request_count{{{labels}}} {model.pending}")
     _own(lines, models)
@@ -47,53 +47,55 @@ _Row = tuple[str, ServedModel, dict[str, Any], Any]
 
 
 def _counts(lines: Lines, models: list[_Row]) -> None:
-    _head(lines, "nv_inference_request_success", "counter", "Number of successful inference requests, all batch sizes")
+    head(lines, "nv_inference_request_success", "counter", "Number of successful inference requests, all batch sizes")
     for labels, _, totals, _ in models:
         lines.append(f"nv_inference_request_success{{{labels}}} {totals['phases']['success'].count}")
-    _head(lines, "nv_inference_request_failure", "counter", "Number of failed inference requests, all batch sizes")
+    head(lines, "nv_inference_request_failure", "counter", "Number of failed inference requests, all batch sizes")
     for labels, _, totals, _ in models:
         for reason, count in totals["failures"].items():
             lines.append(f'nv_inference_request_failure{{{labels},reason="{reason}"}} {count}')
-    _head(lines, "nv_inference_count", "counter", "Number of inferences performed (does not include cached requests)")
+    head(lines, "nv_inference_count", "counter", "Number of inferences performed (does not include cached requests)")
     for labels, _, totals, _ in models:
         lines.append(f"nv_inference_count{{{labels}}} {totals['inferences']}")
-    _head(lines, "nv_inference_exec_count", "counter", "Number of model executions performed")
+    head(lines, "nv_inference_exec_count", "counter", "Number of model executions performed")
     for labels, _, totals, _ in models:
         lines.append(f"nv_inference_exec_count{{{labels}}} {totals['executions']}")
 
 
 def _own(lines: Lines, models: list[_Row]) -> None:
-    _head(lines, "assay_dropped_requests_total", "counter", "Requests refused or dropped by the batcher, by reason")
+    head(lines, "assay_dropped_requests_total", "counter", "Requests refused or dropped by the batcher, by reason")
     for labels, _, totals, _ in models:
         for reason, count in sorted(totals["drops"].items()):
             lines.append(f'assay_dropped_requests_total{{{labels},reason="{reason}"}} {count}')
-    _head(lines, "assay_batches_total", "counter", "Batches run, by their rows without padding")
+    head(lines, "assay_batches_total", "counter", "Batches run, by their rows without padding")
     for labels, _, totals, _ in models:
         for size, count in totals["batches"].items():
             lines.append(f'assay_batches_total{{{labels},size="{size}"}} {count}')
-    _head(lines, "assay_padded_rows_total", "counter", "Rows added to reach a compiled batch size")
+    head(lines, "assay_padded_rows_total", "counter", "Rows added to reach a compiled batch size")
     for labels, _, _, queue in models:
         lines.append(f"assay_padded_rows_total{{{labels}}} {queue.padded_rows}")
     predicted, actual = "assay_batch_seconds_predicted", "assay_batch_seconds_actual"
-    _head(lines, predicted, "gauge", "Mean predicted duration of a batch in the engine, by its size with padding")
+    head(lines, predicted, "gauge", "Mean predicted duration of a batch in the engine, by its size with padding")
     for labels, _, _, queue in models:
         for t in queue.times:
             if t.predicted_s is not None:
                 lines.append(f'{predicted}{{{labels},size="{t.size}"}} {t.predicted_s:.9f}')
-    _head(lines, actual, "gauge", "Mean actual duration of a batch in the engine, by its size with padding")
+    head(lines, actual, "gauge", "Mean actual duration of a batch in the engine, by its size with padding")
     for labels, _, _, queue in models:
         for t in queue.times:
             lines.append(f'{actual}{{{labels},size="{t.size}"}} {t.actual_s:.9f}')
 
 
-def _head(lines: Lines, name: str, kind: str, text: str) -> None:
+def head(lines: Lines, name: str, kind: str, text: str) -> None:
+    """The two lines a metric begins with."""
     lines.append(f"# HELP {name} {text}")
     lines.append(f"# TYPE {name} {kind}")
 
 
 def _labels(model: ServedModel) -> str:
-    return f'model="{_escaped(model.name)}",version="{_escaped(model.version)}"'
+    return f'model="{escaped(model.name)}",version="{escaped(model.version)}"'
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """``text`` as a label's value has it."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -146,7 +146,7 @@ class ServedModel:
         picture = self._picture
         if picture is not None:
             encoded = request.inputs.get(picture)
-            if encoded is not None and encoded.dtype == object:
+            if encoded is not None and encoded.dtype == object and len(request.inputs) == 1:
                 self._start_decoding(request, encoded)
                 return
         self._queue(request, request.inputs)
@@ -184,12 +184,14 @@ class ServedModel:
             late_s = request.arrived_s + 1e-6 * request.timeout_us
             deadline_s = late_s if deadline_s is None else min(deadline_s, late_s)
         try:
-            request.handle = self.parts.queue.submit(
+            handle = self.parts.queue.submit(
                 feed, self._done, priority=priority, deadline_s=deadline_s, context=request
             )
         except Exception as error:
             # Not bound to a name here: an error that its own traceback's frame refers to keeps the request's arrays.
             raise self._refused(request, error) from error
+        if request.response is None and request.error is None:
+            request.handle = handle  # a brief batch is over already: request and handle would keep each other's arrays
         if request.cancelled:
             request.cancel()
 

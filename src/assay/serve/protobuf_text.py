@@ -23,8 +23,8 @@ _TOKEN = re.compile(
       | (?P<mark>[{}<>\[\]:,;])""",
     re.VERBOSE,
 )
-_ESCAPE = re.compile(r"\\(?:([abfnrtv\\'\"?])|([0-7]{1,3})|x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
-_PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ESCAPE = re.compile(rb"\\(?:([abfnrtv\\'\"?])|([0-7]{1,3})|x([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))")
+_PLAIN = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,15 @@ class _Parser:
 
 
 def _unescaped(quoted: str) -> str:
-    def plain(found: re.Match[str]) -> str:
-        letter, octal, *wide = found.groups()
+    """An octal or hexadecimal escape is one byte of the text's UTF-8."""
+
+    def plain(found: re.Match[bytes]) -> bytes:
+        letter, octal, byte, *wide = found.groups()
         if letter is not None:
             return _PLAIN.get(letter, letter)
-        code = int(octal, 8) if octal is not None else int(next(w for w in wide if w is not None), 16)
-        return chr(min(code, 0x10FFFF))
+        if octal is not None or byte is not None:
+            return bytes(((int(octal, 8) & 0xFF) if octal is not None else int(byte, 16),))
+        code = int(next(w for w in wide if w is not None), 16)
+        return chr(min(code, 0x10FFFF)).encode("utf-8", "replace")
 
-    return _ESCAPE.sub(plain, quoted[1:-1])
+    return _ESCAPE.sub(plain, quoted[1:-1].encode("utf-8", "replace")).decode("utf-8", "replace")

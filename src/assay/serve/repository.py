@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from assay.core import clock
 from assay.core.units import Seconds
 from assay.serve.decoding import DecodePool
 from assay.serve.errors import INVALID, NOT_FOUND, UNAVAILABLE, ServeError, serve_error
@@ -40,7 +41,11 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One model.  ``live`` are its served versions, the newest last; ``reason`` says why the last load failed."""
+    """One model.  ``live`` are its served versions, the newest last; ``reason`` says why the last load failed.
+
+    ``state`` is READY, UNAVAILABLE (never loaded), UNLOADED (on demand, and not loaded again unasked) or REMOVED (its
+    files are gone; it is loaded again when they are back).
+    """
 
     live: dict[str, ServedModel] = field(default_factory=dict)
     reason: str = ""
@@ -49,6 +54,9 @@ class Entry:
     @property
     def newest(self) -> ServedModel | None:
         return next(reversed(self.live.values()), None)
+
+
+GONE = ("UNLOADED", "REMOVED")
 
 
 def _silent(event: str, about: Mapping[str, Any]) -> None:
@@ -66,6 +74,8 @@ class Repository:
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._draining: list[threading.Thread] = []
+        self._unfinished = 0
+        """Versions that were closed before all they had taken was answered."""
         self._refused: dict[str, tuple[Mapping[str, str], int]] = {}
         self.drain_s: Seconds = 30.0
         self.before_close: list[Callable[[], object]] = []
@@ -84,7 +94,7 @@ class Repository:
         entries = self._entries
         if self.starting or self.stopping or self.closing:
             return False
-        return bool(entries) and all(e.live for e in entries.values() if e.state != "UNLOADED")
+        return bool(entries) and all(e.live for e in entries.values() if e.state not in GONE)
 
     def lookup(self, name: str, version: str = "") -> ServedModel:
         """The served version.  Raises ServeError (not found)."""
@@ -109,9 +119,9 @@ class Repository:
 
     def submit(self, request: InferRequest, on_done: OnDone) -> None:
         """Queue ``request`` for its model.  Raises ServeError; then ``on_done`` is not called for it."""
-        if self.closing:
-            raise ServeError(UNAVAILABLE, "the server is shutting down", reason="closed")
         for _ in range(ATTEMPTS):
+            if self.closing:
+                raise ServeError(UNAVAILABLE, "the server is shutting down", reason="closed")
             served = self.lookup(request.model, request.version)
             try:
                 served.submit(request, on_done)
@@ -147,8 +157,8 @@ class Repository:
             if entry.live:
                 found += [{"name": name, "version": v, "state": "READY", **why} for v in entry.live]
             elif not ready:
-                known = name in entries and (entry.reason or entry.state == "UNLOADED")
-                reason = entry.reason or ("unloaded" if entry.state == "UNLOADED" else "")
+                known = name in entries and (entry.reason or entry.state in GONE)
+                reason = entry.reason or ("unloaded" if entry.state in GONE else "")
                 found.append({"name": name, "state": "UNAVAILABLE", "reason": reason} if known else {"name": name})
         return found
 
@@ -160,9 +170,7 @@ class Repository:
         ``again`` False leaves versions whose key did not change as they are.  Raises ServeError, and the
         old versions go on.
         """
-        with self._lock:
-            lock = self._loading.setdefault(name, threading.Lock())
-        with lock:
+        with self._lock_of(name):
             if self.closing:
                 raise ServeError(UNAVAILABLE, "the server is shutting down")
             try:
@@ -177,12 +185,13 @@ class Repository:
                 raise ServeError(kind, f"failed to load '{name}', {found.message}") from error
 
     def unload(self, name: str) -> None:
-        """Serve ``name`` no more; what it has taken is finished.  Raises ServeError for an unknown name."""
-        entry = self._entries.get(name)
-        if entry is None:
+        """Serve ``name`` no more; what it has taken is finished.  Waits for a load of it that is under way.
+
+        Raises ServeError for an unknown name.
+        """
+        if name not in self._entries:
             raise ServeError(NOT_FOUND, f"failed to unload '{name}', unknown model")
-        self._put(name, Entry(state="UNLOADED"))
-        self._retire(entry.live.values())
+        self._take_down(name, "UNLOADED")
         self._event("unloaded", {"model": name})
 
     def refresh(self) -> None:
@@ -191,8 +200,11 @@ class Repository:
         for name in sorted(there | set(self._entries)):
             entry = self._entries.get(name)
             if name not in there:
-                if entry is not None and entry.live:
-                    self.unload(name)
+                if entry is not None and entry.state != "REMOVED":
+                    self._take_down(name, "REMOVED")
+                    self._refused.pop(name, None)
+                    if entry.live:
+                        self._event("unloaded", {"model": name})
                 continue
             if entry is not None and entry.state == "UNLOADED":
                 continue
@@ -222,15 +234,15 @@ class Repository:
         """Take nothing more, finish everything within ``drain_s``.  Whether everything was finished."""
         for end in self.before_close:
             end()
-        self.closing = True
+        with self._lock:
+            self.closing = True
+            self._unfinished = 0
         self._retire(self.served())
-        done = True
+        until_s = clock.now() + self.drain_s + 1.0
         for thread in self._draining:
-            thread.join(self.drain_s + 1.0)
-            done = done and not thread.is_alive()
-        if self._pool is not None:
-            self._pool.close()
-        return done
+            thread.join(max(0.0, until_s - clock.now()))
+        done = not self._unfinished and not any(thread.is_alive() for thread in self._draining)
+        return (self._pool is None or self._pool.close()) and done
 
     def _load(self, name: str, again: bool) -> None:
         old = dict(self._entries.get(name, Entry()).live)
@@ -250,13 +262,27 @@ class Repository:
                     made.statistics = kept.statistics
                 opened.append(made)
                 live[version] = made
+            with self._lock:
+                if self.closing:  # nobody would close what went live now
+                    raise ServeError(UNAVAILABLE, "the server is shutting down")
+                self._entries = {**self._entries, name: Entry(live, "", "READY")}
         except BaseException:
             for made in opened:
                 made.close(0.0)
             raise
-        self._put(name, Entry(live, "", "READY"))
         self._retire([s for v, s in old.items() if live.get(v) is not s])
         self._event("loaded", {"model": name, "versions": list(live)})
+
+    def _lock_of(self, name: str) -> threading.Lock:
+        """Held while ``name`` is loaded or taken down."""
+        with self._lock:
+            return self._loading.setdefault(name, threading.Lock())
+
+    def _take_down(self, name: str, state: str) -> None:
+        with self._lock_of(name):
+            gone = self._entries[name].live
+            self._put(name, Entry(state=state))
+        self._retire(gone.values())
 
     def _put(self, name: str, entry: Entry) -> None:
         with self._lock:
@@ -267,10 +293,21 @@ class Repository:
             self._draining = [t for t in self._draining if t.is_alive()]
             for served in gone:
                 thread = threading.Thread(
-                    target=served.close, args=(self.drain_s,), name=f"drain-{served.name}", daemon=True
+                    target=self._finish, args=(served, self.drain_s), name=f"drain-{served.name}", daemon=True
                 )
                 self._draining.append(thread)
                 thread.start()
+
+    def _finish(self, served: ServedModel, within_s: Seconds) -> None:
+        """On a thread of its own."""
+        try:
+            finished = served.close(within_s)
+        except Exception as error:  # an engine that cannot even be closed
+            finished = False
+            self._event("error", {"kind": type(error).__name__, "message": f"closing {served.name}: {error}"[:500]})
+        if not finished:
+            with self._lock:
+                self._unfinished += 1
 
 
 def _check_version(version: str) -> None:

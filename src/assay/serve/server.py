@@ -8,7 +8,6 @@ import contextlib
 import signal
 import ssl
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -66,7 +65,6 @@ class Server:
         self._executor = concurrent.futures.ThreadPoolExecutor(BLOCKING_THREADS, "serve-aside")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
-        self._started = threading.Event()
 
     def run(self, begin: Callable[[], None] | None = None, *, signals: bool = True) -> bool:
         """Serve until ``stop`` (or, with ``signals``, SIGTERM or SIGINT).  Whether everything was finished in time.
@@ -91,10 +89,6 @@ class Server:
             with contextlib.suppress(RuntimeError):  # already closed
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def wait_started(self, within_s: Seconds = 30.0) -> bool:
-        """From another thread: whether the ports are open."""
-        return self._started.wait(within_s)
-
     async def _main(self, begin: Callable[[], None] | None, signals: bool) -> bool:
         self._loop = asyncio.get_running_loop()
         stopping = self._stopping = asyncio.Event()
@@ -104,7 +98,6 @@ class Server:
             if signals:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self._loop.add_signal_handler(number, stopping.set)
-            self._started.set()
             self._event("listening", {"host": self._settings.host, **self.ports})
             beginning = self._loop.run_in_executor(self._executor, self._begin, begin, failure, self._loop)
             await stopping.wait()
@@ -126,8 +119,9 @@ class Server:
             if begin is not None:
                 begin()
         except BaseException as error:
-            failure.append(error)
-            self.stop()
+            if not self._repository.stopping:  # a server that goes down refuses to load any more: that is no failure
+                failure.append(error)
+                self.stop()
             return
         if self._repository.ready:
             self._event("ready", {"models": [f"{m.name}:{m.version}" for m in self._repository.served()]})

@@ -41,8 +41,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Access:
-    """``token``: every request but the health probes must bear it.  ``admin``: loading, unloading, shared memory
-    and trace settings are allowed.  ``hosts``: names a browser may know this server by, besides its address."""
+    """``token``: every request but the health probes and the API's description must bear it.
+
+    ``admin``: loading, unloading, shared memory and trace settings are allowed.  ``hosts``: names a browser may know
+    this server by, besides its address.
+    """
 
     token: bytes | None = field(default=None, repr=False)
     admin: bool = False

@@ -9,6 +9,7 @@ measures of ``assay verify``.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import threading
@@ -27,9 +28,13 @@ from assay.core.tensors import Array
 from assay.core.units import Seconds
 from assay.serve.errors import ServeError
 from assay.serve.inference import InferRequest, OnDone, RequestedOutput
+from assay.serve.metrics import escaped, head
 
 DEFAULT_SHARE = 0.1
 ANSWER_WITHIN_S: Seconds = 60.0
+CLOSE_WITHIN_S: Seconds = 5.0
+"""For the copies that wait when the server goes down; what the new model has not answered then is not compared."""
+LOOK_AGAIN_S: Seconds = 0.1
 LOW_PRIORITY = 10
 SKIPS = ("busy", "failed", "refused")
 """Why a request was not compared: too many copies waited; the old model failed; the new model did."""
@@ -133,6 +138,7 @@ class Shadow:
         self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._closing = False
+        self._until_s = math.inf
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
         self._thread.start()
 
@@ -149,8 +155,9 @@ class Shadow:
             self._give(tally, "failed")
             raise
 
-    def close(self) -> None:
-        """Compare what waits, tell the last Records, end the thread."""
+    def close(self, within_s: Seconds = CLOSE_WITHIN_S) -> None:
+        """Compare what waits, as far as it is answered in time; tell the last Records, end the thread."""
+        self._until_s = clock.now() + within_s
         self._closing = True
         self._wake.release()
         self._thread.join()
@@ -161,13 +168,13 @@ class Shadow:
         lines: list[str] = []
         compared, skipped = "assay_shadow_compared_total", "assay_shadow_skipped_total"
         disagreed, worst = "assay_shadow_top1_disagreements_total", "assay_shadow_relative_rms_worst"
-        _head(lines, compared, "counter", "Requests whose answers of both models were compared")
+        head(lines, compared, "counter", "Requests whose answers of both models were compared")
         lines += [f"{compared}{{{_labels(t)}}} {t.compared}" for t in tallies]
-        _head(lines, skipped, "counter", "Requests that were drawn but not compared, by reason")
+        head(lines, skipped, "counter", "Requests that were drawn but not compared, by reason")
         lines += [f'{skipped}{{{_labels(t)},reason="{r}"}} {n}' for t in tallies for r, n in t.skipped.items()]
-        _head(lines, disagreed, "counter", "Rows of which the models name another largest element")
+        head(lines, disagreed, "counter", "Rows of which the models name another largest element")
         lines += [f"{disagreed}{{{_labels(t)}}} {t.disagreed}" for t in tallies]
-        _head(lines, worst, "gauge", "Largest relative rms difference of an output in one window")
+        head(lines, worst, "gauge", "Largest relative rms difference of an output in one window")
         lines += [f"{worst}{{{_labels(t)}}} {t.worst:.9g}" for t in tallies]
         return lines
 
@@ -246,9 +253,10 @@ class Shadow:
             self._models.submit(copy.request, lambda _: done.set())
         except ServeError as error:
             return self._failed(copy.tally, error.message)
-        if not done.wait(ANSWER_WITHIN_S):
-            copy.request.cancel()
-            return self._failed(copy.tally, f"no answer within {ANSWER_WITHIN_S:g} s")
+        while not done.wait(LOOK_AGAIN_S):
+            if clock.now() > min(began_s + ANSWER_WITHIN_S, self._until_s):
+                copy.request.cancel()
+                return self._failed(copy.tally, f"no answer within {clock.now() - began_s:.2g} s")
         response, refusal = copy.request.response, copy.request.error
         if response is None:
             return self._failed(copy.tally, "no answer" if refusal is None else refusal.message)
@@ -287,7 +295,10 @@ class Shadow:
         record = _record(tally, found, self._settings.window)
         tally.window = 0
         tally.outputs, tally.unequal, tally.failures = {}, {}, []
-        self._told(record)
+        try:
+            self._told(record)
+        except Exception as error:  # a full disk: said with the next Record, since this thread must go on
+            self._failed(tally, f"a Record of {record.value('shadow.requests'):g} comparisons was lost: {error}")
 
 
 def _record(tally: _Tally, found: Mapping[str, Measures], window: int) -> Record:
@@ -326,14 +337,5 @@ def _figures(found: Sequence[Measures], requests: int) -> dict[str, Figure]:
     return figures
 
 
-def _head(lines: list[str], name: str, kind: str, text: str) -> None:
-    lines.append(f"# HELP {name} {text}")
-    lines.append(f"# TYPE {name} {kind}")
-
-
 def _labels(tally: _Tally) -> str:
-    return f'model="{_escaped(tally.rule.old)}",shadow="{_escaped(tally.rule.new)}"'
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'model="{escaped(tally.rule.old)}",shadow="{escaped(tally.rule.new)}"'

@@ -164,11 +164,16 @@ class _Reader:
             {
                 "timeout_action": lambda f: found.__setitem__("on_timeout", self.word(f, ("REJECT", "DELAY")).lower()),
                 "default_timeout_microseconds": lambda f: found.__setitem__("timeout_s", 1e-6 * self.number(f) or None),
-                "allow_timeout_override": lambda f: found.__setitem__("allow_override", self.truth(f)),
+                "allow_timeout_override": self.timeout_override,
                 "max_queue_size": lambda f: found.__setitem__("max_queue", self.number(f)),
             },
         )
         return QueuePolicy(**found)
+
+    def timeout_override(self, given: Field) -> None:
+        if not self.truth(given):
+            text = f"{given.name} false has no meaning here: a request may always ask for less time"
+            self.warn(f"{self._source}:{given.line}: {text}")
 
     def priority_policy(self, given: Field) -> tuple[int, QueuePolicy]:
         self.warn(f"{self._source}:{given.line}: {given.name} is ignored: all priorities share default_queue_policy")

@@ -24,7 +24,6 @@ class QueuePolicy:
 
     on_timeout: str = "reject"
     timeout_s: Seconds | None = None
-    allow_override: bool = False
     max_queue: int = 0
 
 

@@ -35,7 +35,7 @@ def _value(text: str) -> Any:
         return _WORDS[text.lower()]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all are known of text that is no value
         return text
     if isinstance(value, tuple) and all(isinstance(v, int | float) for v in value):
         return value

@@ -45,5 +45,5 @@ def _built_for(path: Path, format: str) -> dict[str, str]:
         noted = json.loads(path.with_name("build.json").read_text(encoding="utf-8"))["artifact"]
         same = noted["path"] == path.name and noted["sha256"] == file_artifact(path, format).sha256
         return {str(k): str(v) for k, v in noted["built_for"].items()} if same else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

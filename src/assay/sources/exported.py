@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def open_package(spec: str, options: SourceOptions) -> Model:
     """
     path = Path(spec)
     check_digests(path, options)
-    artifact = replace(file_artifact(path, "aoti"), module=_once(lambda: _load_package(path)))
+    artifact = replace(file_artifact(path, "aoti"), module=functools.cache(lambda: _load_package(path)))
     return _model(spec, artifact, apply_shapes(None, options.shapes))
 
 
@@ -137,17 +137,6 @@ def _load_package(path: Path) -> nn.Module:
             return compiled(*args, **kwargs)
 
     return Compiled().eval()
-
-
-def _once(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    kept: list[nn.Module] = []
-
-    def get() -> nn.Module:
-        if not kept:
-            kept.append(make())
-        return kept[0]
-
-    return get
 
 
 def _model(spec: str, artifact: Any, inputs: tuple[TensorSpec, ...] | None) -> Model:

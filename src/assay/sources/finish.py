@@ -96,7 +96,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> Path:
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.rename(path)
     except OSError as error:
         raise StorageFailed(f"{path} could not be written: {error}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from assay.core.errors import BadInput, SignatureMismatch
 from assay.core.shapes import ShapeSpec, parse_shape
 from assay.core.tensors import TensorSpec, is_float
+from assay.sources.arguments import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -127,8 +128,7 @@ def probe(module: nn.Module, specs: tuple[TensorSpec, ...], name: str) -> None:
 
 
 def refused(name: str, specs: Sequence[TensorSpec], error: Exception) -> BadInput:
-    from assay.sources.arguments import first_line
-
+    """The error for a module that does not run on inputs of ``specs``."""
     return BadInput(
         f"{name} does not accept {', '.join(map(str, specs))}: {type(error).__name__}: {first_line(error)}",
         remedy="give shapes that fit, one per input: --shape NAME:batchx3x224x224[:dtype]",

@@ -45,7 +45,7 @@ def open_source(spec: str, options: SourceOptions) -> Model:
 def _parse(path: Path) -> ElementTree.Element:
     try:
         root = ElementTree.parse(path).getroot()  # noqa: S314 - expat limits entity expansion itself
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the latter two of its encoding
         raise BadInput(f"{path} is not readable XML: {first_line(error)}") from error
     if root.tag != "net" or root.find("layers") is None:
         raise BadInput(f"{path} is XML, but not an OpenVINO model: its root is <{root.tag}>")
@@ -65,7 +65,7 @@ def _inputs(root: ElementTree.Element, path: Path) -> tuple[TensorSpec, ...]:
             raise BadInput(f"{path}: input {name!r} has the type {data.get('element_type')!r}, which is not supported")
         sizes = [s.strip() for s in data.get("shape", "").split(",") if s.strip()]
         shape = tuple(
-            int(s) if s.isdigit() else "batch" if axis == 0 else f"{name}_dim_{axis}" for axis, s in enumerate(sizes)
+            int(s) if s.isdecimal() else "batch" if axis == 0 else f"{name}_dim_{axis}" for axis, s in enumerate(sizes)
         )
         specs.append(TensorSpec(name, dtype, shape, 0 if shape else None))
     if not specs:
@@ -77,6 +77,9 @@ def _check_extent(root: ElementTree.Element, path: Path, weights: Path) -> None:
     """No constant may lie beyond the end of the weights file."""
     size = weights.stat().st_size
     for data in root.iterfind("layers/layer[@type='Const']/data"):
-        end = int(data.get("offset", 0)) + int(data.get("size", 0))
+        try:
+            end = int(data.get("offset", 0)) + int(data.get("size", 0))
+        except ValueError as error:
+            raise BadInput(f"{path} is damaged: a constant has no place ({first_line(error)})") from error
         if end > size:
             raise BadInput(f"{weights} is cut short: {path.name} reads {end} bytes of it, it has {size}")

@@ -21,7 +21,8 @@ class SourceOptions:
 
     ``weights`` is a file or a URL; ``arch`` the MODEL a checkpoint belongs to.  ``md5`` and
     ``sha256`` pin the weights file (or MODEL itself when it is a file), and are checked before
-    anything is read from it.  ``trust`` allows pickled Python objects.  ``out_dir`` is where
+    anything is read from it.  ``trust`` allows pickled Python objects.  ``seed`` and ``ranges`` (input,
+    low, high, both included) are what its inputs are drawn by, where they are.  ``out_dir`` is where
     ``source.json`` goes, ``cache_dir`` where downloads go (default: a folder in ``out_dir``).
     """
 
@@ -33,6 +34,7 @@ class SourceOptions:
     strict: bool = True
     seed: int = 0
     shapes: tuple[ShapeSpec, ...] = ()
+    ranges: tuple[tuple[str, float, float], ...] = ()
     out_dir: Path = Path()
     cache_dir: Path | None = None
 

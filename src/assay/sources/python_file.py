@@ -187,7 +187,8 @@ def _offered_by_source(path: Path) -> list[str]:
 
 def _failed(path: Path, error: BaseException) -> BadInput:
     if isinstance(error, SyntaxError):
-        return BadInput(f"{path} is not valid Python: {error.msg} (line {error.lineno})")
+        broken = error.filename or path  # perhaps a file that it imports
+        return BadInput(f"{broken} is not valid Python: {error.msg} (line {error.lineno})")
     remedy = f"pip install {error.name}" if isinstance(error, ModuleNotFoundError) and error.name else None
     where = _line_in(path, error)
     said = f"{type(error).__name__}: {first_line(error)}{where}"

@@ -55,14 +55,21 @@ def from_module(module: nn.Module, name: str, example: Any, options: SourceOptio
     )
 
 
+def _parameters(module: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Those of ``forward``; none where they cannot be told, as of compiled code."""
+    try:
+        return inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _positional(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    return [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
 def _positional_names(module: nn.Module, count: int) -> list[str]:
     """What ``forward`` calls its first ``count`` inputs; ``input_0`` … where it does not say (``*args``)."""
-    try:
-        parameters = list(inspect.signature(module.forward).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [p.name for p in parameters if p.kind in kinds][:count]
+    names = _positional(_parameters(module))[:count]
     return names if len(names) == count else [f"input_{i}" for i in range(count)]
 
 
@@ -73,10 +80,12 @@ def as_tensor(value: Any, name: str) -> Tensor:
 
     if not isinstance(value, torch.Tensor):
         try:
-            value = torch.from_numpy(np.asarray(value, order="C"))  # ascontiguousarray would give a scalar a dim
+            array = np.asarray(value, order="C")  # ascontiguousarray would give a scalar a dim
+            value = torch.from_numpy(array if array.flags.writeable else array.copy())  # torch warns of the others
         except (TypeError, ValueError) as error:
+            found = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
             raise BadInput(
-                f"the example for {name!r} is a {type(value).__name__}, not a tensor or an array",
+                f"the example for {name!r} is {found}, not a tensor or an array that torch takes",
                 remedy="give a tensor, a tuple of tensors, or a dict of them by forward's parameter names",
             ) from error
     if dtype_of(value) not in DTYPES:
@@ -124,8 +133,8 @@ def _by_keyword(module: nn.Module, names: list[str]) -> tuple[nn.Module, list[st
     That is the module itself where the names are ``forward``'s first parameters; otherwise one that
     passes them on as keywords, or as the one dict the module takes.
     """
-    parameters = inspect.signature(module.forward).parameters
-    plain = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    parameters = _parameters(module)
+    plain = _positional(parameters)
     order = sorted(names, key=lambda n: plain.index(n) if n in plain else len(plain))
     if order == plain[: len(order)]:
         return module, order
@@ -135,7 +144,9 @@ def _by_keyword(module: nn.Module, names: list[str]) -> tuple[nn.Module, list[st
     if len(plain) == 1:
         return _wrap(module, order, lambda self, feed: self.inner(feed)), order
     raise BadInput(
-        f"the example's names {', '.join(names)} are not parameters of forward, which has {', '.join(parameters)}"
+        f"the example's names {', '.join(names)} are not parameters of forward, which has "
+        f"{', '.join(parameters) or 'none that can be told'}",
+        remedy="give example=(x, …), in forward's order",
     )
 
 

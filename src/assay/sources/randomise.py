@@ -163,6 +163,10 @@ def _loose(name: str, old: Tensor, normal: Callable[..., Tensor], uniform: Calla
     Their value before tells what they are: one number everywhere is a scale or a bias, numbers that
     differ are an embedding, whose mean and spread are kept.
     """
+    import torch
+
+    if not bool(torch.isfinite(old).all()):  # never set, as torch.empty leaves it
+        old = torch.zeros_like(old)
     first = float(old.flatten()[0]) if old.numel() else 0.0
     constant = bool((old == first).all())
     is_scale = any(part in name.lower() for part in _SCALES) or old.numel() == 1 or "weight" in name

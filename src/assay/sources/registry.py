@@ -39,13 +39,13 @@ def register_model(target: Any = None, *, name: str | None = None) -> Any:
     replaces it; another function under a taken name raises BadInput.
     """
     if callable(target):
-        _add(name or target.__name__, target)
+        _add(name or _name_of(target), target)
         return target
     if target is not None and not isinstance(target, str):
         raise BadInput(f"register_model takes a function or a name, not {type(target).__name__}")
 
     def decorate(function: F) -> F:
-        _add(name or target or function.__name__, function)
+        _add(name or target or _name_of(function), function)
         return function
 
     return decorate
@@ -117,11 +117,20 @@ def checked_module(built: Any, name: str) -> Any:
     return built
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    try:
+        return str(function.__name__)
+    except AttributeError:  # functools.partial, or an object that can be called
+        raise BadInput(
+            f"a {type(function).__name__} has no name of its own", remedy='register_model(…, name="my_net")'
+        ) from None
+
+
 def _add(name: str, function: Callable[..., Any]) -> None:
     before = _registered.get(name)
     if before is not None and not _same(before, function):
         raise BadInput(
-            f"the name {name!r} is taken by {before.__module__}.{before.__qualname__}",
+            f"the name {name!r} is taken by {before.__module__}.{getattr(before, '__qualname__', repr(before))}",
             remedy=f'register it under another name: @register_model(name="{name}_2")',
         )
     _registered[name] = function
@@ -140,7 +149,7 @@ def _same(a: Callable[..., Any], b: Callable[..., Any]) -> bool:
     """
     if a is b:
         return True
-    if (a.__module__, a.__qualname__) != (b.__module__, b.__qualname__):
+    if any(getattr(a, part, None) != getattr(b, part, None) for part in ("__module__", "__qualname__")):
         return False
     here, there = getattr(a, "__code__", None), getattr(b, "__code__", None)
     if here is None or there is None:

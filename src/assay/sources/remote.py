@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from assay.core.artifact import Artifact, digest_json
 from assay.core.errors import BadInput, NotAvailable
 from assay.core.model import Model
 from assay.core.tensors import TensorSpec, is_dim_name
 from assay.sources.arguments import first_line
+from assay.sources.fetch import UNREACHABLE, why
 from assay.sources.finish import write_json
 from assay.sources.inputs import fit_shapes
 from assay.sources.options import SourceOptions
 
 TIMEOUT_S = 5.0
+MOST_BYTES = 2**24
+"""Of a model's metadata."""
 _PATH = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?/?$")
 _TYPES = {
     "BOOL": "bool", "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
@@ -34,8 +38,9 @@ def open_http(spec: str, options: SourceOptions) -> Model:
     Raises BadInput for another kind of URL or a model the server does not have, NotAvailable when
     the server cannot be reached.
     """
-    path = _PATH.match(urlsplit(spec).path)
-    if not path or not urlsplit(spec).netloc:
+    parts = _parts(spec)
+    path = _PATH.match(parts.path)
+    if not path or not parts.netloc:
         raise BadInput(
             f"{spec} is not the URL of a served model",
             remedy="write http://HOST:PORT/v2/models/NAME; files from a URL are for --weights",
@@ -46,7 +51,7 @@ def open_http(spec: str, options: SourceOptions) -> Model:
 
 def open_grpc(spec: str, options: SourceOptions) -> Model:
     """``grpc://HOST:PORT/NAME``: likewise over gRPC.  Raises NotAvailable without its client library."""
-    parts = urlsplit(spec)
+    parts = _parts(spec)
     name = unquote(parts.path.strip("/"))
     if not parts.netloc or not name or "/" in name:
         raise BadInput(f"{spec} is not the URL of a served model", remedy="write grpc://HOST:PORT/NAME")
@@ -80,7 +85,7 @@ def specs_from(tensors: Sequence[Mapping[str, Any]], spec: str) -> tuple[TensorS
                 d if d >= 0 else "batch" if axis == 0 else f"{stem}_dim_{axis}" for axis, d in enumerate(sizes)
             )
             found.append(TensorSpec(name, _TYPES[tensor["datatype"]], shape, 0 if shape else None))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"{spec} answered with metadata that cannot be read: {first_line(error)}") from error
     return tuple(found)
 
@@ -112,18 +117,30 @@ def _address(spec: str, name: str) -> dict[str, str]:
     }
 
 
+def _parts(spec: str) -> SplitResult:
+    try:
+        return urlsplit(spec)
+    except ValueError as error:
+        raise BadInput(f"{spec} is no URL: {error}", remedy="write http://HOST:PORT/v2/models/NAME") from error
+
+
 def _get(url: str) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(quote(url, safe=":/%[]@"), timeout=TIMEOUT_S) as response:  # noqa: S310 - http(s)
-            answer = json.load(response)
+            content = response.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise BadInput(f"{url} answered with more than a model's metadata can be")
+        answer = json.loads(content)
     except urllib.error.HTTPError as error:
         said = first_line(Exception(error.read(300).decode(errors="replace")))
         raise BadInput(f"{url}: the server says HTTP {error.code}: {said}", remedy="check the model's name") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{url} did not answer with JSON: it is no Open Inference Protocol server") from error
-    except (OSError, ValueError) as error:
+    except http.client.InvalidURL as error:
+        raise BadInput(f"{url} is no URL: {error}", remedy="write http://HOST:PORT/v2/models/NAME") from error
+    except UNREACHABLE as error:
         raise NotAvailable(
-            f"{url} cannot be reached: {getattr(error, 'reason', error)}",
+            f"{url} cannot be reached: {why(error)}",
             remedy="start the server, or check host and port",
         ) from error
     if not isinstance(answer, dict):

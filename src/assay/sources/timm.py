@@ -110,6 +110,7 @@ def _check_name(timm: Any, name: str) -> None:
 def _pretrained(timm: Any, name: str, asked: Any, options: SourceOptions) -> Pretrained:
     if asked not in (None, True, False):
         raise BadInput(f"pretrained={asked!r} is neither true nor false", remedy=f"timm:{name}?pretrained=true")
+    asked = None if asked is None else bool(asked)  # 0 and 1 are equal to False and True, and not the same
     if options.weights is not None:
         if asked:
             raise BadInput("pretrained=true and --weights ask for two sets of weights", remedy="give one of them")

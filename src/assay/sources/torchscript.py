@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def open_source(spec: str, options: SourceOptions) -> Model:
         inputs = apply_shapes(None, options.shapes, names)
         assert inputs is not None
         probe(module, inputs, str(path))
-    artifact = replace(file_artifact(path, "torchscript"), module=functools.cache(lambda: module))
+    artifact = replace(file_artifact(path, "torchscript"), module=lambda: module)
     return Model(
         name=model_name(path),
         spec=spec,

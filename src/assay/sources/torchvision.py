@@ -106,11 +106,14 @@ def _weights(
 
     Takes ``weights`` and ``pretrained`` out of ``arguments``.
     """
+    without = arguments.get("weights", "") is None  # "?weights=none"
     asked = arguments.pop("weights", None)
     insisted = arguments.pop("pretrained", None)
     if insisted is not None and not isinstance(insisted, bool):
         remedy = f"torchvision:{name}?pretrained=true"
         raise BadInput(f"pretrained={insisted!r} is neither true nor false", remedy=remedy)
+    if (asked is not None and insisted is False) or (without and insisted is True):
+        raise BadInput(f"torchvision:{name}: weights and pretrained contradict each other", remedy="give one of them")
     wanted = asked is not None or insisted is True
     if options.weights is not None:
         if wanted:
@@ -122,7 +125,7 @@ def _weights(
     entry = entries[asked] if asked in entries else _default_entry(models, name)
     if entry is None and wanted:
         raise NotAvailable(f"torchvision has no weights for {name}", remedy="give a file with --weights")
-    if entry is None or insisted is False:
+    if entry is None or without or insisted is False:
         return None, None, None
     words = f"pretrained, torchvision {entry}"
     if cached_file(entry).is_file():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.archives import check_members, is_zip
-from assay.core.errors import BadInput, UntrustedCode
+from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.sources.arguments import first_line
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path, trust: bool) -> Any:
     """What the file holds.  Nothing in it runs unless ``trust``.
 
     Raises BadInput for a file that is no checkpoint or is damaged, UntrustedCode for one that would
-    import and run something, naming it.
+    import and run something, naming it, NotAvailable for .safetensors without that library.
     """
     if path.stat().st_size == 0:
         raise BadInput(f"{path} is empty")
@@ -96,15 +96,34 @@ def find_state(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, 
             content = content.state_dict()
         if not isinstance(content, Mapping):
             raise BadInput(f"{path} holds a {type(content).__name__}, not weights by name")
-        key = next((k for k in WRAPPERS if isinstance(content.get(k), Mapping | nn.Module) and content[k]), None)
+        key = next((k for k in WRAPPERS if _holds_weights(content.get(k))), None)
         tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-        if tensors:
+        if tensors and key is None:
             return tensors, under
         if key is None:
             keys = ", ".join(str(k) for k in list(content)[:_SHOWN]) or "nothing"
             raise BadInput(f"{path} holds no weights by name; it holds {keys}")
         content, under = content[key], (*under, key)
     raise BadInput(f"{path} holds no weights by name: it is wrapped more than {_DEEPEST} times")
+
+
+def _holds_weights(value: Any) -> bool:
+    """Whether tensors lie in it by name, perhaps wrapped again.  What lies beside a wrapper says nothing: training
+    scripts keep the best accuracy so far there, as a tensor too."""
+    import torch
+    from torch import nn
+
+    waiting, seen = [value], set()
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, nn.Module):
+            return True
+        if isinstance(found, Mapping) and id(found) not in seen:
+            seen.add(id(found))
+            if any(isinstance(v, torch.Tensor) for v in found.values()):
+                return True
+            waiting += [found[k] for k in WRAPPERS if k in found]
+    return False
 
 
 def fit(state: Mapping[str, Tensor], module: nn.Module) -> tuple[Fit, str]:
@@ -199,9 +218,13 @@ def _misfit(path: Path, found: Fit, wanted: int, strict: bool) -> BadInput:
 
 
 def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise NotAvailable(
+            f"{path} needs safetensors, which cannot be imported ({error})", remedy="pip install safetensors"
+        ) from error
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -50,9 +50,12 @@ def difference(reference: Array, candidate: Array) -> Array:
 
 
 def grey(plane: Array) -> Array:
-    """Numbers (H, W) -> uint8 (H, W, 3): the darkest and the brightest hundredth are black and white."""
-    low, high = np.percentile(plane, (1, 99))
-    levels = np.clip((plane - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    """Numbers (H, W) -> uint8 (H, W, 3): the darkest and the brightest hundredth are black and white, and so are what
+    is no number and what is infinite."""
+    known = plane[np.isfinite(plane)].astype(np.float64)
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    values = np.nan_to_num(plane.astype(np.float64), nan=low, posinf=high, neginf=low)
+    levels = np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     return np.repeat(np.rint(255 * levels).astype(np.uint8)[:, :, None], 3, axis=2)
 
 

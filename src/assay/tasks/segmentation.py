@@ -17,8 +17,8 @@ import numpy as np
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure, withheld
-from assay.core.stats import mean_interval
 from assay.core.tensors import Array
+from assay.tasks.means import mean_figure
 from assay.tasks.options import TaskOptions
 
 IGNORED = 255
@@ -65,8 +65,8 @@ class Segmentation:
                 if number and values[1] + values[2]:
                     per_class.setdefault(number, []).append(_dice(values))
         reason = f"{broken} of {len(dice)} outputs hold NaN and count as wrong" if broken else None
-        figures = {"dice": _mean(dice, reason), "iou": _mean(iou, reason)}
-        figures |= {f"dice.{c}": _mean(per_class[c], None) for c in sorted(per_class)}
+        figures = {"dice": mean_figure(dice, "fraction", reason), "iou": mean_figure(iou, "fraction", reason)}
+        figures |= {f"dice.{c}": mean_figure(per_class[c], "fraction") for c in sorted(per_class)}
         return figures | _pooled(pooled, len(dice), reason)
 
 
@@ -97,14 +97,16 @@ def classes_of(scores: Array) -> Array:
 
 def _row(id: str, scores: Array, target: Any) -> Scored:
     if not isinstance(target, np.ndarray) or target.dtype.kind not in "iub":
-        raise BadInput(f"{id}: a label is an array of class numbers, not {type(target).__name__}")
+        found = f"one of {target.dtype}" if isinstance(target, np.ndarray) else type(target).__name__
+        raise BadInput(f"{id}: a label is an array of class numbers, not {found}")
     if target.shape != scores.shape[1:]:
         raise BadInput(f"{id}: the model's mask has shape {scores.shape[1:]}, its label {target.shape}")
     number = max(2, scores.shape[0])
     label = target.astype(np.int64)
     kept = label != IGNORED
-    if kept.any() and (label[kept].max() >= number or label.min() < 0):
-        raise BadInput(f"{id}: the label holds class {label[kept].max()}, the model has {number} classes")
+    outside = label[kept & ((label < 0) | (label >= number))]
+    if outside.size:
+        raise BadInput(f"{id}: the label holds class {outside[0]}, the model has {number} classes")
     row: dict[str, Any] = {"id": id}
     if bool(np.isnan(scores.astype(np.float32)).any()):
         sizes = np.bincount(label[kept], minlength=number)
@@ -129,20 +131,11 @@ def _iou(counts: Array) -> float:
     return float(counts[0] / (counts[1] + counts[2] - counts[0]))
 
 
-def _mean(values: Sequence[float], reason: str | None) -> Figure:
-    found = mean_interval(np.asarray(values, dtype=np.float64))
-    few = None if found.low is not None else f"too few samples ({found.n}) for an interval"
-    said = "; ".join(filter(None, (reason, few))) or None
-    return Figure(
-        found.value, "fraction", found.low, found.high, None if found.low is None else found.confidence, found.n, said
-    )
-
-
 def _pooled(counts: Mapping[int, Array], n: int, reason: str | None) -> dict[str, Figure]:
     present = [c for c in counts.values() if c[1] + c[2]]
     pixels = sum(int(c[2]) for c in counts.values())
     if not present or not pixels:
-        return {"miou": withheld("fraction", "no pixel has a class", n)}
+        return {name: withheld("fraction", "no pixel has a class", n) for name in ("miou", "pixel_accuracy")}
     accuracy = sum(int(c[0]) for c in counts.values()) / pixels
     return {
         "miou": Figure(float(np.mean([_iou(c) for c in present])), "fraction", n=n, reason=reason),

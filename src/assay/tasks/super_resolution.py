@@ -3,8 +3,8 @@
 Both are compared as 8-bit pictures, since that is what is looked at: the output is clipped to
 0 … ``white``, scaled to 255 and rounded.  PSNR is 10·log10(255² / mean squared error) over all channels;
 SSIM is Wang et al. (2004): an 11×11 Gaussian window of σ 1.5, K1 0.01, K2 0.03, mean over the places where
-the window lies wholly on the picture, and over channels.  Equal pictures have no finite PSNR: they count
-as 100 dB, and their number is said.
+the window lies wholly on the picture, and over channels.  Equal pictures have no finite PSNR: they, and those
+beyond it, count as 100 dB, and their number is said.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure
-from assay.core.stats import mean_interval
 from assay.core.tensors import Array
+from assay.tasks.means import mean_figure
 from assay.tasks.options import TaskOptions
 
 MOST_DB = 100.0
@@ -61,9 +61,10 @@ class SuperResolution:
             for name in _UNITS:
                 if name in row:
                     values.setdefault(name, []).append(row[name])
-        reasons = [f"{equal} equal their originals and count as {MOST_DB:g} dB"] if equal else []
+        reasons = [f"{equal} equal their originals, or nearly, and count as {MOST_DB:g} dB"] if equal else []
         reasons += [f"{broken} of {len(scored)} outputs are not finite and count as black"] if broken else []
-        return {name: _mean(found, _UNITS[name], reasons) for name, found in values.items()}
+        reason = "; ".join(reasons) or None
+        return {name: mean_figure(found, _UNITS[name], reason) for name, found in values.items()}
 
     def _row(self, id: str, output: Array, target: Any) -> Scored:
         original, bicubic = _originals(id, target)
@@ -145,13 +146,6 @@ def _originals(id: str, target: Any) -> tuple[Array, Array | None]:
     if original is None:
         raise BadInput(f"{id} has no original to compare with", remedy="use data with originals: pairs:DIR")
     return original, bicubic
-
-
-def _mean(values: Sequence[float], unit: str, reasons: Sequence[str]) -> Figure:
-    found = mean_interval(np.asarray(values, dtype=np.float64))
-    said = list(reasons) if found.low is not None else [*reasons, f"too few samples ({found.n}) for an interval"]
-    confidence = None if found.low is None else found.confidence
-    return Figure(found.value, unit, found.low, found.high, confidence, found.n, "; ".join(said) or None)
 
 
 def _size(picture: Array) -> str:

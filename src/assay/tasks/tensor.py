@@ -24,8 +24,8 @@ import numpy as np
 from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure, withheld
-from assay.core.stats import mean_interval
 from assay.core.tensors import Array
+from assay.tasks.means import mean_figure
 from assay.tasks.options import TaskOptions
 
 _REMEDY = "a metric takes (outputs, targets) of one sample, each with a batch axis of one"
@@ -88,17 +88,7 @@ class TensorMetric:
         if bad:
             reason = f"{key} is not a finite number for {len(bad)} of {len(values)} samples, first {bad[0]}"
             return withheld(self._options.unit, reason, len(values))
-        interval = mean_interval(np.asarray(values, dtype=np.float64))
-        few = None if interval.low is not None else f"too few samples ({len(values)}) for an interval"
-        return Figure(
-            interval.value,
-            self._options.unit,
-            interval.low,
-            interval.high,
-            None if interval.low is None else interval.confidence,
-            interval.n,
-            few,
-        )
+        return mean_figure(values, self._options.unit)
 
     def _select(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
         name = self._options.output
@@ -205,6 +195,6 @@ def _numbers(id: str, result: Any, name: str) -> dict[str, float]:
 
 def _number(id: str, value: Any) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        return float(value.item() if hasattr(value, "item") else value)  # also of an array of one, as of a batch of one
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise BadInput(f"{id}: the metric gave {type(value).__name__}, not a number ({error})") from error

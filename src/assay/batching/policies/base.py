@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,8 +14,6 @@ from assay.core.units import Seconds
 Decision = tuple[int, Seconds]
 """``(rows, 0)``: start a batch of at most so many rows now.  ``(0, when)``: ask again at ``when``
 (``math.inf``: when something changed)."""
-
-WAIT: Decision = (0, math.inf)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assay.core import checked
 from assay.core.errors import BadInput
 from assay.core.record import Record, read_records
 from assay.core.verdict import Verdict
@@ -74,11 +74,16 @@ def load_folder(path: Path) -> LoadedRun:
             records, notes = read_records(path / "records.jsonl")
             about = {}
         if (path / "findings.json").is_file():
-            about = {**about, "findings": json.loads((path / "findings.json").read_text(encoding="utf-8"))}
+            about = {**about, "findings": _findings(path / "findings.json")}
         return LoadedRun(path, tuple(records), about, _verdict(path / "verdict.json"), tuple(notes))
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 
 
+def _findings(file: Path) -> list[dict[str, Any]]:
+    told = checked.loads(file.read_text(encoding="utf-8"))
+    return list(checked.each({file.name: told}, file.name, dict))
+
+
 def _verdict(file: Path) -> Verdict | None:
-    return Verdict.from_json(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return Verdict.from_json(checked.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from assay._version import __version__
+from assay.bundle.manifest import NAME
 from assay.core import child
 from assay.core.artifact import digest_json
 from assay.core.errors import AssayError, BadInput
@@ -22,9 +23,11 @@ from assay.core.record import Record
 from assay.core.units import Seconds, parse_seconds
 from assay.core.workload import Clients
 from assay.job.bench.load_trial import Through
-from assay.job.bench.one import DAY_S, Bench, Press, bench_one
+from assay.job.bench.one import Bench, Press, bench_one
+from assay.job.bench.pair import DAY_S
 from assay.job.folder import RunFolder
 from assay.job.keys import identity
+from assay.job.packed import bundle_folder
 from assay.job.progress import Progress, Silent
 from assay.measure.environment import environment
 from assay.present.torchpipe import torchpipe_markdown
@@ -182,12 +185,18 @@ def bench_here(asked: Bench, source: SourceOptions, keep: Path | None) -> list[R
 
 
 def _key(asked: Bench, source: SourceOptions) -> str:
-    """Changes with anything the figures depend on; a local file counts with its time and size."""
-    file = Path(asked.model.partition(":")[0].partition("?")[0])
-    stat = file.stat() if file.is_file() else None
-    stamp = [stat.st_mtime_ns, stat.st_size] if stat else None
+    """Changes with anything the figures depend on; a local file (of a bundle its manifest) counts with its time and
+    size."""
+    bundle = bundle_folder(asked.model)
+    file = bundle / NAME if bundle is not None else Path(asked.model.partition(":")[0].partition("?")[0])
+    stamps = [_stamp(file), _stamp(Path(source.weights)) if source.weights else None]
     settings = {k: v for k, v in asdict(source).items() if k != "out_dir"}
-    return digest_json(["bench", __version__, repr(asked), repr(settings), stamp, identity(environment())])
+    return digest_json(["bench", __version__, repr(asked), repr(settings), stamps, identity(environment())])
+
+
+def _stamp(file: Path) -> list[int] | None:
+    stat = file.stat() if file.is_file() else None
+    return [stat.st_mtime_ns, stat.st_size] if stat else None
 
 
 def _summary(records: Sequence[Record]) -> str:

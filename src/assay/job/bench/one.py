@@ -13,11 +13,13 @@ from assay.core.engine import Candidate, OpenOptions
 from assay.core.record import Figure, Record, withheld
 from assay.core.units import format_seconds
 from assay.core.workload import Arrivals, Clients, StopRule, Workload
+from assay.export.options import ExportOptions
 from assay.job.bench.load_trial import LoadMeasured, LoadTrial, NoRate, Through
 from assay.job.bench.loadgen import LoadGenTrial, loadgen_record
-from assay.job.bench.pair import Against, Side, against, noise_floor
+from assay.job.bench.pair import DAY_S, Against, Side, against, noise_floor
 from assay.job.context import Data
 from assay.job.dataset import open_data
+from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
@@ -30,8 +32,6 @@ from assay.measure.odd_batch import curve_warnings, odd_batches
 from assay.measure.raw import save_raw
 from assay.measure.server import Limit
 from assay.sources import SourceOptions
-
-DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,11 @@ def bench_one(asked: Bench, source: SourceOptions, progress: Progress, keep: Pat
         progress.stage("open", asked.model)
         prepared = prepare(Wanted(asked.model, asked.engine, options), here)
         progress.done(prepared.candidate.label)
-        request = RunRequest(asked.model, Path(folder), data=asked.data, seed=source.seed)
+        drawn = ExportOptions(ranges=source.ranges)
+        request = RunRequest(asked.model, Path(folder), data=asked.data, seed=source.seed, export=drawn)
         data = open_data(request, Objects(), prepared.model, prepared.signature)
         about = {"opset": _opset(prepared, Path(folder)), "inputs": [str(s) for s in prepared.signature.inputs]}
-        ready = _Ready(asked, prepared, Opening(asked.model, here), data, about, source.seed)
+        ready = _Ready(asked, prepared, _opening(asked.model, prepared, here), data, about, source.seed)
         if asked.noise_floor:
             return [_noise_floor(ready, progress)]
         if asked.against:
@@ -252,7 +253,7 @@ def _against(ready: _Ready, other: Against, progress: Progress, keep: Path | Non
     progress.stage("open", other.model)
     prepared = prepare(Wanted(other.model, other.engine or ready.asked.engine, options), here)
     progress.done(prepared.candidate.label)
-    second = _side(prepared, Opening(other.model, here))
+    second = _side(prepared, _opening(other.model, prepared, here))
     records = []
     for batch in ready.asked.batches:
         progress.stage("measure", f"{ready.asked.model} against {other.model}, batch {batch}")
@@ -266,6 +267,14 @@ def _described_by(ready: _Ready, record: Record) -> Record:
     """With what every Record of this bench says."""
     conditions = {**record.conditions, **ready.common()}
     return replace(record, conditions=conditions, details={**record.details, **ready.about})
+
+
+def _opening(spec: str, prepared: Prepared, options: SourceOptions) -> Opening:
+    """How another process gets a module again: as this one did, or from the file that a bundle holds."""
+    if bundle_folder(spec) is None:
+        return Opening(spec, options)
+    own = replace(options, weights=None, arch=None, md5=None, sha256=None)  # those pin the bundle, which was checked
+    return Opening(str(prepared.candidate.artifact.path), own)
 
 
 def _side(prepared: Prepared, opening: Opening) -> Side:

@@ -18,6 +18,8 @@ from assay.measure.environment import environment
 from assay.measure.paired import Paired, PairPlan
 from assay.measure.raw import save_series
 
+DAY_S: Seconds = 86_400.0
+"""How long a measurement in a process of its own may take: as long as was asked for, which nobody here knows better."""
 ORDER = "A B B A"
 DIFFERENT, SAME = "different", "same"
 
@@ -101,9 +103,8 @@ def _run(first: Side, second: Side, feeds: Sequence[Feed], plan: PairPlan) -> Pa
         "feeds": feeds,
         "plan": plan,
     }
-    found = child.run(
-        "assay.job.bench.load_trial:compare_candidates", arguments, child.Limits(timeout_s=86_400.0)
-    ).value
+    limits = child.Limits(timeout_s=DAY_S)
+    found = child.run("assay.job.bench.load_trial:compare_candidates", arguments, limits).value
     assert isinstance(found, Paired)
     return found
 

@@ -11,25 +11,25 @@ from typing import Any
 
 from assay.core.errors import AssayError, BadInput
 from assay.core.record import Record
-from assay.core.tensors import Array, Feed
+from assay.core.tensors import Feed
 from assay.core.verdict import Reason, Verdict, combine
 from assay.diagnose.operators import Blame, GraphRecorder, Piece, Recorder, Suspect, blame, saturated
 from assay.diagnose.ranges import FP16_LARGEST
 from assay.diagnose.reproduction import RUNTIMES, Case, runtime_settings, write_reproduction
-from assay.diagnose.stages import StageRow, guilty, walk
+from assay.diagnose.stages import StageRow, guilty, walk, worst
 from assay.export.options import ExportOptions
 from assay.graph.extract import Parts, flat
 from assay.graph.mapping import Mapped, aten_mapping
 from assay.graph.provenance import Provenance, by_tensor, inherited
 from assay.graph.signature import load_model
 from assay.job.arithmetic import COST_ROWS, arithmetic_of, quantised_of
-from assay.job.compare_two import Pair, opened_pair
+from assay.job.compare_two import Pair, data_of, opened_pair
 from assay.job.context import batched
-from assay.job.dataset import open_data
 from assay.job.diagnose.fix import Broken, Fix, fix
 from assay.job.diagnose.stages import Chain, Dues, How, Link, Plan, chain_of, check_passes, opener
+from assay.job.folder import check_folder
+from assay.job.opening import precision_of
 from assay.job.progress import Progress
-from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared
 from assay.judge.classes import ENGINE_SAFETY, SAFETY, file_due
 from assay.judge.tolerance import tolerance
@@ -94,9 +94,13 @@ class Asked:
 def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Diagnosis:
     """Raises SignatureMismatch when inputs or outputs do not go by the same names, BadInput for bad passes."""
     check_passes(asked.passes)
+    if asked.fix and asked.out is None:
+        raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
+    if asked.out is not None:
+        check_folder(asked.out)
     pair = asked.pair
     with opened_pair(pair, source, progress) as (reference, candidate), tempfile.TemporaryDirectory() as folder:
-        feeds = _feeds(pair, reference, candidate)
+        feeds = _feeds(pair, source, reference, candidate)
         progress.stage("dues", "what each precision must cost on this network")
         dues = _dues(reference, candidate, feeds, pair.precision)
         if asked.limit is not None:
@@ -113,10 +117,9 @@ def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Dia
             found, whom = _inside(asked, (chain, rows), place, feeds[0], progress)
             mapping = aten_mapping(load_model(chain.raw)) if chain.raw else ()
             mended = None
-            if asked.fix and place is not None:
+            if asked.fix and asked.out is not None and place is not None:
                 pieces = [g.piece for g in found]
-                broken = Broken(plan, chain, place, pieces, feeds, asked.out or Path(), _ranked(pieces, whom))
-                mended = _mended(asked, broken)
+                mended = _mended(Broken(plan, chain, place, pieces, feeds, asked.out, _ranked(pieces, whom)))
             made = _diagnosis(asked, candidate, (chain, rows, place), (found, whom, mapping))
             return _with_fix(made, mended)
 
@@ -128,9 +131,7 @@ def _ranked(guilty: Sequence[Piece], whom: Blame | None) -> list[Piece]:
     return [*guilty, *sorted(rest, key=lambda p: -(p.local or 0.0))]
 
 
-def _mended(asked: Asked, broken: Broken) -> Fix | None:
-    if asked.out is None:
-        raise BadInput("--fix writes a file and needs a folder for it", remedy="--fix --out DIR")
+def _mended(broken: Broken) -> Fix | None:
     try:
         return fix(broken)
     except AssayError as error:
@@ -145,10 +146,8 @@ def _with_fix(made: Diagnosis, mended: Fix | None) -> Diagnosis:
     return replace(made, fix=mended, record=record)
 
 
-def _feeds(pair: Pair, reference: Prepared, candidate: Prepared) -> Sequence[Feed]:
-    request = RunRequest(pair.reference, Path(), data=pair.data, batches=pair.batches, device=pair.device)
-    data = open_data(request, Objects(), reference.model, candidate.signature)
-    rows = list(data.samples(min(pair.samples, COST_ROWS)))
+def _feeds(pair: Pair, source: SourceOptions, reference: Prepared, candidate: Prepared) -> Sequence[Feed]:
+    rows = list(data_of(pair, source, reference, candidate).samples(min(pair.samples, COST_ROWS)))
     sizes = [s for s in (candidate.signature.static_batch, reference.signature.static_batch) if s]
     return batched(rows, sizes[0] if sizes else max(pair.batches), candidate.signature)[:2]
 
@@ -167,7 +166,9 @@ def _dues(reference: Prepared, candidate: Prepared, feeds: Sequence[Feed], preci
         truth = Truth(arithmetic.exact, reference.signature)
         for p in (p for p in wanted if p not in own):
             try:
-                costs = [_worst(truth(feed), arithmetic.rounded(feed, p, seed)) for feed in feeds[:1] for seed in SEEDS]
+                costs = [
+                    worst([truth(feed)], [arithmetic.rounded(feed, p, seed)])[0] for feed in feeds[:1] for seed in SEEDS
+                ]
                 found[p] = min(0.5, SAFETY[p] * max(*costs, _LEAST))
             except AssayError:
                 continue
@@ -189,16 +190,8 @@ def _own_dues(candidate: Prepared, feeds: Sequence[Feed]) -> tuple[dict[str, flo
 
 
 def _native(candidate: Prepared) -> str:
-    from assay.job.opening import precision_of
-
     artifact = candidate.candidate.artifact
     return precision_of(artifact.path) if artifact.format == "onnx" else candidate.candidate.options.precision
-
-
-def _worst(expected: Mapping[str, Array], found: Mapping[str, Array]) -> float:
-    from assay.diagnose.stages import worst
-
-    return worst([expected], [found])[0]
 
 
 def _inside(
@@ -235,8 +228,6 @@ def _inside(
 
 
 def _precision(how: How, path: Path) -> str:
-    from assay.job.opening import precision_of
-
     native = precision_of(path)
     return native if native != "fp32" else how.precision
 

@@ -14,6 +14,7 @@ from assay.core.errors import BadInput
 from assay.core.record import Figure, Record
 from assay.data.dumps import find_dumps, read_dump
 from assay.data.flat import read_label_file
+from assay.job.folder import write_text
 from assay.measure.environment import environment
 from assay.tasks import open_task
 
@@ -46,15 +47,15 @@ def evaluate_dumps(asked: Dumps) -> Record:
     scored, classes, shifted = _scored(labels, found)
     lost = [s.id for s in scored if s.row.get("lost")]
     figures = open_task("classification").figures(scored)
-    warnings = [f"{len(lost)} of {len(scored)} samples have no dump and count as wrong: {', '.join(lost[:5])}"]
-    warnings = warnings if lost else []
+    warnings = []
+    if lost:
+        warnings.append(f"{len(lost)} of {len(scored)} samples have no dump and count as wrong: {', '.join(lost[:5])}")
     if shifted:
         warnings.append(
             f"{classes} scores and labels below {classes - 1}: labels were shifted by one (background first)"
         )
     if asked.result is not None:
-        asked.result.parent.mkdir(parents=True, exist_ok=True)
-        asked.result.write_text(json.dumps(result_json(figures, len(scored), classes)), encoding="utf-8")
+        write_text(asked.result, json.dumps(result_json(figures, len(scored), classes)))
     return Record(
         "evaluate",
         {"model": None, "candidate": digest_json(sorted(str(p) for p in found.values()))},

@@ -68,12 +68,14 @@ def _feed(sha: Any, content: Any) -> bool:
         return True
     if isinstance(content, np.ndarray) and content.dtype != object:
         sha.update(f"{content.dtype}{content.shape}:".encode())
-        sha.update(np.ascontiguousarray(content))
+        sha.update(content.tobytes())  # in row-major order; bfloat16 has no buffer of its own to hash
         return True
     if content is None or isinstance(content, str | int | float | bool | np.generic):
         sha.update(repr(content.item() if isinstance(content, np.generic) else content).encode())
         return True
-    if isinstance(content, list | tuple) or (isinstance(content, np.ndarray) and content.dtype == object):
+    if isinstance(content, np.ndarray):  # of objects
+        return _feed(sha, content.tolist())
+    if isinstance(content, list | tuple):
         sha.update(b"%d of:" % len(content))
         return all(_feed(sha, part) for part in content)
     return False

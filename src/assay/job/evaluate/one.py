@@ -19,6 +19,7 @@ from assay.job.dataset import open_data
 from assay.job.evaluate.against import LOOK_EVERY, Against, Comparison, Watch, compared, in_random_order
 from assay.job.evaluate.fusing import exported, fuse
 from assay.job.evaluate.through import Passed, Runner, Work, evaluate_through
+from assay.job.folder import check_folder
 from assay.job.opening import engine
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
@@ -84,6 +85,9 @@ def evaluate_one(
     more failed samples than allowed.
     """
     reference = asked.against.read() if asked.against is not None else []
+    for out in (asked.out, asked.dumps):
+        if out is not None:
+            check_folder(out.parent if _is_file(out) else out)
     with tempfile.TemporaryDirectory(prefix="assay-evaluate-") as folder:
         progress.stage("open", asked.model)
         opened = _open(asked, replace(source, out_dir=Path(folder)))

@@ -209,11 +209,17 @@ def _one_at_a_time(score: Score) -> Score:
 
 
 def _dumping(score: Score, folder: Path) -> Score:
-    """Also writes every output, ``<stem>_<k>.bin``, where the stem is the id up to its first dot."""
+    """Also writes every output, ``<stem>_<k>.bin``, where the stem is the file's name up to its first dot: files of
+    one name in two folders cannot both be dumped."""
     folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, str] = {}
 
     def dump(ids: Sequence[str], outputs: Mapping[str, Array], targets: Sequence[Any]) -> list[Scored]:
-        write_dumps(folder, [key_of(id) for id in ids], outputs)
+        stems = [key_of(id) for id in ids]
+        for stem, id in zip(stems, ids, strict=True):
+            if (first := written.setdefault(stem, id)) != id:
+                raise BadInput(f"{first} and {id} would both be dumped as {stem}", remedy="leave --dumps out")
+        write_dumps(folder, stems, outputs)
         return score(ids, outputs, targets)
 
     return dump

@@ -45,7 +45,7 @@ class Control:
     """``max_drop`` (a fraction) must hold for ``task`` on ``samples``."""
 
     max_drop: float
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     task: Task
 
     def __post_init__(self) -> None:
@@ -140,7 +140,8 @@ def write(
     asked.path.parent.mkdir(parents=True, exist_ok=True)
     if wanted is None:
         return LoweredFile(lowered.write(asked.path), lowered.how, len(lowered.layers))
-    rows = wanted.samples[:RANKING_ROWS]
+    samples = wanted.samples
+    rows = samples[:: max(1, len(samples) // RANKING_ROWS)][:RANKING_ROWS]  # neighbours may be of one class
     judging = Judging(
         lambda a: scorer.score(a, wanted.samples, wanted.task),
         lambda a: scorer.outputs(a, rows),

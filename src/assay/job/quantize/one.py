@@ -16,6 +16,7 @@ from assay.core.record import Figure, Record
 from assay.core.tensors import Signature
 from assay.core.verdict import Reason, Verdict, combine
 from assay.graph.signature import read_signature
+from assay.job.folder import check_folder
 from assay.job.progress import Progress
 from assay.job.quantize.calibrating import Sets, Split, split_sets
 from assay.job.quantize.lowering import Control, LoweredFile, Lowering, Scorer, convert, file_precision, write
@@ -59,6 +60,7 @@ class Quantized:
 def quantize_one(asked: Quantize, source: SourceOptions, progress: Progress) -> Quantized:
     """Everything that can be wrong is found before the first conversion; see docs/precision.md."""
     method = _method(asked)
+    check_folder(asked.out)
     started = clock.now()
     with tempfile.TemporaryDirectory(prefix="assay-quantize-") as folder:
         work = Path(folder)
@@ -73,13 +75,15 @@ def quantize_one(asked: Quantize, source: SourceOptions, progress: Progress) -> 
         with scorer.open(artifact) as session:
             signature = session.signature if artifact.format != "onnx" else read_signature(artifact.path)
         progress.stage("data", asked.sets.data or "none")
-        split = _split(asked, model, signature)
+        split = _split(asked, source, model, signature)
         counts = (len(split.calibration), len(split.control), len(split.evaluation))
         progress.done("{} calibration, {} control and {} evaluation samples".format(*counts))
         wanted = _control(asked, split)
         progress.stage("convert", f"{asked.precision} by {method}")
         seed = asked.sets.seed
-        calibration = Calibration(split.calibration, split.sources["calibration"], seed, split.synthetic_calibration)
+        calibration = Calibration(
+            tuple(split.calibration), split.sources["calibration"], seed, split.synthetic_calibration
+        )
         lowering = Lowering(artifact, signature, asked.precision, method, _target(asked, artifact), work, calibration)
         lowered = convert(lowering)
         progress.done(f"{len(lowered.layers)} layers by {lowered.how['library']} {lowered.how['version']}")
@@ -122,9 +126,9 @@ def _method(asked: Quantize) -> str:
     return method
 
 
-def _split(asked: Quantize, model: Model, signature: Signature) -> Split:
+def _split(asked: Quantize, source: SourceOptions, model: Model, signature: Signature) -> Split:
     objects = Objects(preprocess=user_transform(asked.preprocess) if asked.preprocess else None)
-    return split_sets(asked.sets, model, signature, objects)
+    return split_sets(replace(asked.sets, ranges=source.ranges), model, signature, objects)
 
 
 def _control(asked: Quantize, split: Split) -> Control | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from assay.core.disturbance import disturbance
@@ -10,6 +10,8 @@ from assay.core.record import Figure, Record
 
 BETTER = {"throughput": 1, "latency.p50": -1, "latency.p99": -1}
 """Figures that are held against each other, and the direction that is good."""
+MOVED = ("better", "worse")
+"""The states in which a figure is said to have moved."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,25 @@ def moves(then: Record, now: Record, margin: float) -> list[Move]:
     ]
 
 
+def confirmed(first: Move, second: Move) -> Move:
+    """The same figure measured twice: a move is told only where both show it, over the range of both.
+
+    One run of many figures shows some beyond its interval by chance, and a process that was started unluckily
+    stays slow until its end.
+    """
+    if first.state not in MOVED:
+        return first
+    if second.state != first.state:
+        state = second.state if second.state == "not shown" else "within noise"
+        text = f"{first.state} at first ({first.text}), not when measured once more: {second.text}"
+        return replace(second, state=state, text=text)
+    assert first.ratio is not None and first.low is not None and first.high is not None
+    assert second.ratio is not None and second.low is not None and second.high is not None
+    nearer = min(first, second, key=lambda move: abs((move.ratio or 1.0) - 1))
+    ends = min(first.low, second.low), max(first.high, second.high)
+    return replace(nearer, text=f"{_said(nearer.ratio or 1.0, ends)}, measured twice", low=ends[0], high=ends[1])
+
+
 def _move(name: str, then: Record, now: Record, margin: float) -> Move:
     scenario, batch = str(then.conditions.get("scenario")), int(then.conditions.get("batch") or 0)
     old, new = then.figures[name], now.figures.get(name)
@@ -59,10 +80,20 @@ def _move(name: str, then: Record, now: Record, margin: float) -> Move:
     low, high = ends
     if low <= 1 <= high or abs(ratio - 1) <= margin:
         return Move(name, scenario, batch, "within noise", _said(ratio, ends), ratio, low, high)
-    if others := disturbance(now.warnings):
+    others = disturbance(now.warnings) or disturbance(then.warnings) or _unsteady(name, then, now)
+    if others:
         return Move(name, scenario, batch, "not shown", f"{_said(ratio, ends)}, but {others}", ratio, low, high)
     state = "better" if (ratio > 1) == (BETTER[name] > 0) else "worse"
     return Move(name, scenario, batch, state, _said(ratio, ends), ratio, low, high)
+
+
+def _unsteady(figure: str, then: Record, now: Record) -> str | None:
+    """Why a series shows no move, as the run's own ratios have it: a stall hardly touches the median alone."""
+    labels = ("drifting", "bimodal") if figure == "latency.p50" else ("stalled", "drifting", "bimodal")
+    for record, when in ((then, "then"), (now, "now")):
+        if record.label in labels:
+            return f"the series was {record.label} {when}"
+    return None
 
 
 def _ends(old: Figure, new: Figure) -> tuple[float, float] | None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from assay.core.errors import BadInput, UnknownName
 from assay.core.units import parse_bytes, parse_seconds
-from assay.job.serve.options import Batching, ServeRequest, Serving
+from assay.job.serve.options import MOST_PIXELS, Batching, ServeRequest, Serving
 from assay.serve.settings import Access, Limits, ServeSettings
 
 _BATCHING = {
@@ -60,11 +60,19 @@ def read_config(path: Path) -> dict[str, Any]:
     for key in ("token_file", "tls_cert", "tls_key", "watch", "shadow_out"):
         if isinstance(table.get(key), str):
             table[key] = str(path.parent / table[key])
-    for model in table.get("model", []) if isinstance(table.get("model"), list) else []:
-        source = model.get("source") if isinstance(model, dict) else None
-        if isinstance(source, str) and (path.parent / source).exists():
-            model["source"] = str(path.parent / source)
+    listed = table["model"] if isinstance(table.get("model"), list) else []
+    for model in (table, *(m for m in listed if isinstance(m, dict))):
+        for key in ("source", "preprocess", "triton_config"):  # a source may be a name, too
+            value = model.get(key)
+            if isinstance(value, str) and (path.parent / _file_in(value)).exists():
+                model[key] = str(path.parent / value)
     return table
+
+
+def _file_in(text: str) -> str:
+    """The file of ``FILE.py:NAME``; any other text as it is."""
+    file, colon, _ = text.rpartition(":")
+    return file if colon and file.endswith(".py") else text
 
 
 def request_of(table: Mapping[str, Any]) -> ServeRequest:
@@ -84,7 +92,7 @@ def request_of(table: Mapping[str, Any]) -> ServeRequest:
         watch=None if table.get("watch") is None else Path(_text(table, "watch")),
         watch_s=_seconds(table.get("watch_every", 1.0), "watch_every"),
         defaults=_serving({**base, "source": "", "name": None}),
-        most_pixels=_count(table.get("max_pixels", 50_000_000), "max_pixels"),
+        most_pixels=_count(table.get("max_pixels", MOST_PIXELS), "max_pixels"),
         decoders=None if table.get("decoders") is None else _count(table["decoders"], "decoders"),
         check_goldens=_flag(table, "check_goldens", True),
         shadows=_words(table.get("shadow", ()), "shadow"),

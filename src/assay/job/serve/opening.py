@@ -93,6 +93,7 @@ def _open_bundle(asked: Serving, folder: Path) -> _Opened:
     candidate = bundle.candidate
     options = shared(candidate.options, candidate.engine, asked.batching)
     artifact = bundle.artifact
+    goldens = read_goldens(folder, bundle.signature)  # before the session, which would be left open if they are broken
 
     def again(wanted: OpenOptions) -> Session:
         return open_packed(artifact, wanted, candidate.engine)
@@ -105,7 +106,7 @@ def _open_bundle(asked: Serving, folder: Path) -> _Opened:
         _size(artifact),
         bundle.labels,
         bundle.preprocess,
-        read_goldens(folder, bundle.signature),
+        goldens,
         {"bundle_model": bundle.model, "candidate": candidate.label, "digest": candidate.digest},
     )
 
@@ -194,11 +195,16 @@ def _parts(asked: Serving, opened: _Opened, identity: Identity, guards: Guards) 
     if getattr(engine(opened.engine), "any_thread", True):
         settings = replace(settings, brief_s=BRIEF_S)
     feed = opened.goldens.pairs[0][0] if opened.goldens is not None else ones(session.signature)
+    decode = picture_decoder(opened.preprocess, session.signature, asked.preprocess, guards.most_pixels)
     openable = Openable(session, opened.engine, opened.options, opened.again, opened.size_bytes)
     chosen = regimes(openable, batching, feed, settings)
-    settings = replace(settings, instances=batching.instances or chosen.session.parallelism)
-    batcher = DynamicBatcher(chosen.session, settings, chosen.times, chosen.alone)
-    batcher.start()
+    try:
+        settings = replace(settings, instances=batching.instances or chosen.session.parallelism)
+        batcher = DynamicBatcher(chosen.session, settings, chosen.times, chosen.alone)
+        batcher.start()
+    except BaseException:
+        chosen.close()
+        raise
 
     def release() -> None:
         chosen.close()
@@ -219,7 +225,7 @@ def _parts(asked: Serving, opened: _Opened, identity: Identity, guards: Guards) 
         platform=BACKENDS.get(opened.engine, opened.engine),
         backend=opened.engine,
         labels=opened.labels,
-        decode=picture_decoder(opened.preprocess, session.signature, asked.preprocess, guards.most_pixels),
+        decode=decode,
         batching=described(settings),
         parameters={
             **opened.parameters,

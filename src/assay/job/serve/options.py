@@ -11,6 +11,7 @@ from assay.serve.settings import ServeSettings
 
 MAX_BATCH = 8
 MOST_PIXELS = 50_000_000
+LONGEST_WATCH_S: Seconds = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,9 @@ class ServeRequest:
     def __post_init__(self) -> None:
         if not self.models and self.watch is None:
             raise BadInput("nothing to serve", remedy="assay serve BUNDLE, or assay serve --watch FOLDER")
+        if not 0 < self.watch_s <= LONGEST_WATCH_S:
+            raise BadInput(
+                f"a folder cannot be looked at every {self.watch_s:g} s", remedy="watch_every from 100ms to 1h"
+            )
         if self.settings.http_port is None and self.settings.grpc_port is None:
             raise BadInput("neither REST nor gRPC is served", remedy="leave out --no-http or --no-grpc")

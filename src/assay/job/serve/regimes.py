@@ -66,7 +66,11 @@ def regimes(opened: Openable, batching: Batching, feed: Feed, settings: BatcherS
         return Regimes(wide, None, times, close, planned(opened.engine, opened.options, wide))
     wide_times = profiled(wide, feed, settings, PROFILE_S / 4)  # of the two, it matters less
     narrow = opened.again(options)
-    times = profiled(narrow, feed, replace(settings, instances=narrow.parallelism), PROFILE_S / 2)
+    try:
+        times = profiled(narrow, feed, replace(settings, instances=narrow.parallelism), PROFILE_S / 2)
+    except BaseException:
+        narrow.close()
+        raise
     sizes = profile_sizes(settings.max_batch, settings.buckets)
     widely = planned(opened.engine, opened.options, wide)
     if times is None or wide_times is None or not _worth(wide_times, (times, narrow.parallelism), sizes, batching):

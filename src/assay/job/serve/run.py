@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.core import clock
-from assay.core.errors import UnknownName
+from assay.core.errors import AssayError, UnknownName
 from assay.core.record import Record, RecordLog
 from assay.job.serve.loading import Models, Watcher
 from assay.job.serve.options import ServeRequest
@@ -85,7 +85,10 @@ class Serve:
     def _told(self, record: Record) -> None:
         """A window of the canary's comparisons."""
         if self._records is not None:
-            self._records.append(record)
+            try:
+                self._records.append(record)
+            except AssayError as error:  # a full disk ends no server; the comparison goes on, and is told below
+                self._event("error", {"kind": type(error).__name__, "message": str(error)})
         figures = {name: figure.value for name, figure in record.figures.items()}
         about = {"model": record.subject["reference"], "shadow": record.subject["model"]}
         self._event("shadow", {**about, **figures, "warnings": list(record.warnings)})
@@ -111,6 +114,9 @@ class Serve:
             about["cores"] = str(self.repository.lookup(name).parts.parameters.get("cores", ""))
             self._event("loaded_in", about)
         if self.request.watch is not None:
+            if not self.request.watch.is_dir():
+                text = f"there is no folder {self.request.watch}: what it is to hold is served once it is there"
+                self._event("warning", {"message": text})
             self.repository.refresh()
             self._watcher = Watcher(self.repository, self.request.watch_s)
             self._watcher.start()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from assay.core import child, clock
 from assay.core.artifact import Artifact
-from assay.core.engine import BuildOptions, Candidate, OpenOptions
+from assay.core.engine import BuildOptions, Candidate, Engine, OpenOptions
 from assay.core.errors import AssayError, ChildFailed
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Exported
@@ -55,9 +55,17 @@ def slots(ctx: Context, exported: Exported) -> Iterator[Slot]:
             reason = reason or exported.not_converted.get((name, precision))
             if reason is None:
                 reason = found.unavailable(request.device, "fp32" if in_file else precision)
-            if precision not in found.precisions:
-                reason = reason or f"{name} does not do {precision}"
-            yield Slot(name, precision, asked, reason)
+            yield Slot(name, precision, asked, reason or not_done(found, precision))
+
+
+def not_done(found: Engine, precision: str) -> str | None:
+    """Why an engine has no candidate in ``precision`` anywhere; None where it has."""
+    return None if precision in found.precisions else f"{found.name} does not do {precision}"
+
+
+def nothing_to_read(found: Engine) -> str:
+    """Why an engine has no candidate of a model of which there is no file that it reads."""
+    return f"{found.name} reads {', '.join(found.reads)}, and there is no such file of this model"
 
 
 def build(ctx: Context, exported: Exported, share: float = SHARES["build"]) -> list[Candidate]:
@@ -92,12 +100,13 @@ def _takes_time(ctx: Context, exported: Exported, slot: Slot) -> bool:
 def _note_missing(ctx: Context, exported: Exported, candidates: list[Candidate]) -> None:
     """An engine or a precision that was named and gave no candidate at all is missing."""
     precisions, engines = {c.options.precision for c in candidates}, {c.engine for c in candidates}
+    told = {word for text in ctx.missing for word in text.partition(":")[0].split()}
     for name in ctx.request.engines or ():
-        if name not in engines and not any(text.startswith(name) for text in ctx.missing):
+        if name not in engines and name not in told:
             why = engine(name).unavailable(ctx.request.device, "fp32") or "it gave no candidate; the report says why"
             ctx.missing.append(f"{name}: {why}")
     for precision in ctx.request.precisions or ():
-        if precision not in precisions and not any(precision in text for text in ctx.missing):
+        if precision not in precisions and precision not in told:
             untried = exported.not_lowered.get(precision)
             ctx.missing.append(f"{precision}: {untried}" if untried else f"no engine here runs {precision}")
 
@@ -115,7 +124,7 @@ def _build_one(ctx: Context, exported: Exported, slot: Slot) -> Candidate | None
     found = engine(slot.engine)
     source = _source_of(ctx, exported, slot)
     if source is None:
-        reason = f"{slot.engine} reads {', '.join(found.reads)}, and there is no such file of this model"
+        reason = nothing_to_read(found)
         _skip(ctx, slot, reason)
         ctx.progress.done(f"skipped: {reason}")
         return None

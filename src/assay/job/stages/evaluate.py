@@ -132,10 +132,7 @@ def _paired(ctx: Context, found: Passed, reference: Candidate) -> PairedResult:
 
 
 def _summary(record: Record) -> str:
-    parts = []
-    for name in ("accuracy.top1", "metric"):
-        value = record.value(name)
-        if value is not None:
-            parts.append(f"{name} {value:.4f}")
-    counts = record.details.get("counts", {})
-    return f"{', '.join(parts) or 'done'} on {counts.get('scored', '?')} samples"
+    primary = str(record.details.get("primary"))
+    value = record.value(primary)
+    scored = "done" if value is None else f"{primary} {value:.4f}"
+    return f"{scored} on {record.details.get('counts', {}).get('scored', '?')} samples"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from assay.core.artifact import Artifact, digest_json
+from assay.core.artifact import Artifact, digest_file, digest_json
 from assay.core.errors import BadInput
 from assay.core.record import Figure, Record
 from assay.core.tensors import Signature
 from assay.export.export import export_model
+from assay.export.options import ExportOptions
 from assay.graph.rounding import rounding_depth
 from assay.graph.signature import read_signature
+from assay.graph.user_file import is_user_function
 from assay.job.context import Context, Exported
 from assay.job.folder import Saved
 from assay.job.keys import stage_key
@@ -23,7 +26,8 @@ def export(ctx: Context) -> Exported:
     """Export, or take the file as it is when it needs no export."""
     if ctx.model.artifact.format in NO_EXPORT:
         return _as_it_is(ctx)
-    key = stage_key("export", ctx.environment, ctx.model.artifact.sha256, digest_json(_options(ctx)))
+    source = ctx.model.artifact.sha256
+    key = stage_key("export", ctx.environment, source, digest_json(_options(ctx)), *_code(ctx.request.export))
     ctx.progress.stage("export", "PyTorch to ONNX, compared with PyTorch")
     saved = ctx.folder.finished("export", key)
     if saved is None:
@@ -36,6 +40,13 @@ def export(ctx: Context) -> Exported:
     artifact = Artifact.from_json(saved.result["artifact"], ctx.folder.path)
     result = saved.result
     return Exported(artifact, Signature.from_json(result["signature"]), result["depth"], result["precision"])
+
+
+def _code(options: ExportOptions) -> list[str]:
+    """Digests of the user's own files that make the graph: translations of operators, and passes."""
+    passes = [Path(name.rpartition(":")[0]) for name in options.passes if is_user_function(name)]
+    files = [*([options.custom_ops] if options.custom_ops else []), *passes]
+    return [digest_file(file) for file in files if file.is_file()]  # what is missing, the export says
 
 
 def _options(ctx: Context) -> dict[str, Any]:

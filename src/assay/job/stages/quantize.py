@@ -14,7 +14,8 @@ from assay.core.record import Figure, Record
 from assay.job.context import Context, Data, Exported
 from assay.job.keys import stage_key
 from assay.job.opening import default_engines, engine
-from assay.job.quantize.held_out import HeldOut, described, hold_out
+from assay.job.quantize.calibrating import described
+from assay.job.quantize.held_out import HeldOut, hold_out
 from assay.job.quantize.lowering import Control, LoweredFile, Lowering, lower_file
 from assay.job.request import Objects, RunRequest
 from assay.job.stages.in_time import QUANTIZE, time_limit

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from assay.bundle.contents import BundleContents
+from assay.bundle.contents import DESCRIPTION, BundleContents
 from assay.bundle.pack import pack as pack_bundle
 from assay.core.engine import Candidate
+from assay.core.errors import StorageFailed
 from assay.core.verdict import Verdict
 from assay.job.context import Context, Data, Exported
 from assay.job.opening import open_candidate
@@ -15,6 +17,7 @@ from assay.job.reporting import write_reports
 from assay.judge.tolerance import tolerance
 
 GOLDEN_ROWS = 4
+BUNDLE = "bundle"
 
 
 def report(ctx: Context, verdict: Verdict, about: dict[str, Any]) -> list[Path]:
@@ -46,6 +49,18 @@ def pack(ctx: Context, chosen: Candidate, exported: Exported, data: Data, verdic
         command=ctx.request.command,
         environment=ctx.environment,
     )
-    folder = pack_bundle(contents, ctx.folder.path / "bundle")
+    folder = pack_bundle(contents, ctx.folder.path / BUNDLE)
     ctx.progress.done(str(folder))
     return folder
+
+
+def drop_bundle(ctx: Context) -> None:
+    """Remove what an earlier run in this folder packed: it would be shipped, though this run chose nothing."""
+    folder = ctx.folder.path / BUNDLE
+    if folder.is_symlink() or not (folder / DESCRIPTION).is_file():
+        return
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise StorageFailed(f"cannot remove {folder}, which an earlier run packed: {error.strerror}") from error
+    ctx.warn(f"{folder} was removed: an earlier run packed it, and this one chose nothing to ship")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from assay._version import __version__
 from assay.bundle.manifest import write_manifest
 from assay.core import clock
 from assay.core.engine import Candidate
@@ -14,10 +13,10 @@ from assay.core.errors import BadInput
 from assay.core.record import Record
 from assay.core.verdict import Verdict
 from assay.job.context import Context, Data
-from assay.job.dataset import check_data, open_data
+from assay.job.dataset import check_data, kept, open_data
 from assay.job.folder import RunFolder, write_json
-from assay.job.opening import known_engines, reference_candidate, written_in
-from assay.job.pipeline import RunResult, open_model
+from assay.job.opening import check_device, known_engines, reference_candidate, written_in
+from assay.job.pipeline import RunResult, about_run, another_run, open_model
 from assay.job.progress import Progress, Silent
 from assay.job.request import Objects
 from assay.job.stages.build import build
@@ -37,7 +36,6 @@ from assay.job.tune.verdict import nothing_won, verdict_on
 from assay.measure.environment import device_name, environment
 from assay.search.standing import Standing
 
-LEAST_BUILT = ("fp32",)
 GAINS = {"torch_compile": "speedup.torch_compile", "eager": "speedup.eager"}
 
 
@@ -56,16 +54,17 @@ def tune(request: TuneRequest, objects: Objects | None = None, progress: Progres
     """
     request = request.agreed()
     effort = replace(request.run.effort, budget_s=request.tuning.budget_s)
-    run, progress, objects = replace(request.run, effort=effort), progress or Silent(), objects or Objects()
+    run, progress, objects = replace(request.run, effort=effort), progress or Silent(), kept(objects or Objects())
     started_s = clock.now()
     if run.engines is not None:
         known_engines(run.engines)
+    check_device(run.engines, run.device)
     with RunFolder(run.out) as folder:
         progress.stage("open", run.model)
         model = open_model(run, objects, folder.artifacts)
         progress.done(f"{model.name}: {model.weights}")
         ctx = Context(run, objects, folder, progress, model, environment(), device_name(run.device), started_s)
-        for text in (*folder.notes, *model.warnings):
+        for text in (*folder.notes, *model.warnings, *another_run(folder.path, model)):
             ctx.warn(text)
         return _tune(ctx, request.tuning)
 
@@ -196,7 +195,7 @@ def _result(
     best = _best(proved, confirmed) if proved.winner is not None else None
     front = pareto(ctx.folder.current(), tuning.objective.scenario)
     tuned = _tuned(ctx, tuning, searched, (best, front, proved.refused))
-    about = {**_about(ctx, best), "tuned": tuned}
+    about = {**about_run(ctx, best), "tuned": tuned}
     write_json(ctx.folder.path / "verdict.json", verdict.to_json())
     report(ctx, verdict, about)
     write_json(ctx.folder.path / "run.json", about)
@@ -250,24 +249,4 @@ def _tuned(
         "finals": list(searched.finals.said),
         "so_far": str(found.best.point) if found.best is not None else None,
         "cut": list(ctx.pace.cut),
-    }
-
-
-def _about(ctx: Context, best: dict[str, Any] | None) -> dict[str, Any]:
-    model = ctx.model
-    return {
-        "schema": "assay.run/1",
-        "assay": __version__,
-        "command": ctx.request.command,
-        "model": model.name,
-        "spec": model.spec,
-        "weights": model.weights,
-        "randomised": model.randomised,
-        "runs_code": list(model.runs_code),
-        "warnings": list(ctx.warnings),
-        "missing": list(ctx.missing),
-        "environment": dict(ctx.environment),
-        "device": ctx.request.device,
-        "best": best,
-        "records": [r.id for r in ctx.folder.current()],
     }

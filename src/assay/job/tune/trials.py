@@ -108,7 +108,7 @@ class Trials:
             self.worker(name)
 
     def call(self, name: str, function: str, arguments: Mapping[str, Any]) -> Any:
-        """Call ``tune_press.FUNCTION`` in the process ``name``, which is told the samples first."""
+        """Call ``press.FUNCTION`` in the process ``name``, which is told the samples first."""
         worker = self.fed(name)
         return worker.call(f"{PRESS}{function}", arguments, self.patience())
 
@@ -319,8 +319,10 @@ class Trials:
             yield
         finally:
             for name in names:
-                with contextlib.suppress(AssayError):
-                    self.call(name, "release", {})
+                worker = self.workers.get(name)
+                if worker is not None and worker.alive:  # one that is gone holds nothing
+                    with contextlib.suppress(AssayError):
+                        self.call(name, "release", {})
 
 
 def _rated(measured: Measurement, parallelism: int, workload: Workload) -> dict[str, Figure]:

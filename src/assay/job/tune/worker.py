@@ -46,7 +46,7 @@ class Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "assay.job.tune.worker", str(theirs.fileno()), *self._prepare],
+                child.interpreter("assay.job.tune.worker", str(theirs.fileno()), *self._prepare),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -38,12 +38,11 @@ class Connection(FrameReceiver):
         self._out = Outbound(self._finished)
         self._transport: asyncio.Transport | None = None
         self.streams: dict[int, Stream] = {}
-        self._last = 0
+        self._last = self._odd = self._credited = 0
         self._settled = self._draining = False
         self._began_s = self._now()
         self._paused_s: Seconds | None = None
-        self._odd = 0
-        self._credited = 0
+        self.closed_s: Seconds | None = None
         self._block: tuple[int, int, bytes, int] | None = None
         """A header block that goes on in CONTINUATION frames: (stream, flags, so far, frames)."""
 
@@ -80,8 +79,8 @@ class Connection(FrameReceiver):
             self._front.broken(error)
             self._fail(frames.INTERNAL_ERROR, "internal error")
 
-    def eof_received(self) -> bool:
-        return False
+    def eof_received(self) -> None:
+        self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -396,5 +395,6 @@ class Connection(FrameReceiver):
         self._close()
 
     def _close(self) -> None:
+        self.closed_s = self.closed_s or self._now()
         if self._transport is not None:
             self._transport.close()

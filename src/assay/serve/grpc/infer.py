@@ -26,8 +26,8 @@ from assay.serve.grpc.head import Head
 from assay.serve.grpc.message import OutputHead, RequestReader, ResponseHead, ResponseWriter, WireRequest
 from assay.serve.grpc.status import ENCODINGS, GrpcError
 from assay.serve.grpc.stream import Incoming, MessageMemory, Stream
-from assay.serve.grpc.tensors import REGION
 from assay.serve.grpc.wire import Buffer, MalformedMessage
+from assay.serve.http.asked import REGION
 from assay.serve.http.codec import raw_bytes
 from assay.serve.inference import InferRequest, OnDone, RequestedOutput
 from assay.serve.lingering import Linger
@@ -97,7 +97,7 @@ class InferPath:
             self._messages.give(lease)
 
     def response(self, request: InferRequest, parameters: Mapping[str, Any]) -> tuple[list[Buffer], int]:
-        """The ModelInferResponse of a request that succeeded.  Raises ServeError."""
+        """The ModelInferResponse of a request that succeeded, with ``parameters``.  Raises ServeError."""
         response = request.response
         assert response is not None
         asked = {output.name: output.parameters for output in request.outputs if output.parameters}
@@ -112,8 +112,7 @@ class InferPath:
                 data = b""
             heads.append(OutputHead(name, wire_datatype(array), array.shape, placed))
             raw.append(data)
-        told = {**response.parameters, **parameters} if parameters else response.parameters
-        head = ResponseHead(response.model, response.version, response.id, told)
+        head = ResponseHead(response.model, response.version, response.id, parameters)
         return self._writer.write(head, heads, raw)
 
     def _queue(self, asked: Asked, data: memoryview, deadline_s: Seconds | None) -> None:

@@ -23,6 +23,7 @@ class Outbound:
         self._transport: asyncio.WriteTransport | None = None
         self._window = frames.DEFAULT_WINDOW
         self._blocked: dict[int, Stream] = {}
+        """Streams that only the connection's window holds back, the longest-waiting first."""
         self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame = frames.DEFAULT_FRAME_BYTES
 
@@ -88,8 +89,8 @@ class Outbound:
             self._window += increment
             if self._window > frames.MAX_WINDOW:
                 raise frames.ConnectionFault(frames.FLOW_CONTROL_ERROR, "the connection's window overflows")
-            for blocked in list(self._blocked.values()):
-                self._pump(blocked)
+            while self._window > 0 and self._blocked:  # each step sends: no update costs more than it lets through
+                self._pump(next(iter(self._blocked.values())))
             return
         if not increment:
             raise frames.StreamFault(stream.id, frames.PROTOCOL_ERROR)
@@ -101,24 +102,31 @@ class Outbound:
 
     def configure(self, values: Sequence[tuple[int, int]], streams: Sequence[Stream]) -> None:
         """The peer's SETTINGS.  Raises ConnectionFault for values out of range."""
+        window = self.initial_window
         for name, value in values:
             if name == frames.INITIAL_WINDOW_SIZE:
                 if value > frames.MAX_WINDOW:
                     raise frames.ConnectionFault(frames.FLOW_CONTROL_ERROR, f"an initial window of {value}")
-                change, self.initial_window = value - self.initial_window, value
-                for stream in streams:
-                    stream.send_window += change
-                    if stream.send_window > frames.MAX_WINDOW:
-                        raise frames.ConnectionFault(frames.FLOW_CONTROL_ERROR, "a stream's window overflows")
+                window = value
             elif name == frames.MAX_FRAME_SIZE:
                 if not frames.DEFAULT_FRAME_BYTES <= value < 1 << 24:
                     raise frames.ConnectionFault(frames.PROTOCOL_ERROR, f"a frame size of {value}")
                 self.max_frame = value
             elif name == frames.ENABLE_PUSH and value > 1:
                 raise frames.ConnectionFault(frames.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
+        if window != self.initial_window:
+            self._resize(window, streams)
         self.write(frames.SETTINGS_ACK)
-        for stream in [s for s in self._blocked.values() if s.send_window > 0]:
+        for stream in [s for s in streams if s.waiting and s.send_window > 0]:
             self._pump(stream)
+
+    def _resize(self, window: int, streams: Sequence[Stream]) -> None:
+        """Once for the last of a frame's values: there may be thousands, and as many streams."""
+        change, self.initial_window = window - self.initial_window, window
+        for stream in streams:
+            stream.send_window += change
+            if stream.send_window > frames.MAX_WINDOW:
+                raise frames.ConnectionFault(frames.FLOW_CONTROL_ERROR, "a stream's window overflows")
 
     def _pump(self, stream: Stream) -> None:
         """Send of ``stream.waiting`` what the windows allow."""
@@ -140,11 +148,13 @@ class Outbound:
             stream.send_window -= total
             self._window -= total
             self._split(stream.id, taken, total, out)
-        if stream.waiting:
+        if stream.waiting and stream.send_window > 0:
             self._blocked[stream.id] = stream
+        else:  # the stream's own window opens with an update of its own
+            self._blocked.pop(stream.id, None)
+        if stream.waiting:
             self._send(out, total)
             return
-        self._blocked.pop(stream.id, None)
         ends = stream.trailers
         if ends is not None:
             out.append(_end(stream.id, ends))

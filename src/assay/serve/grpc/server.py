@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hmac
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from assay.core import clock
 from assay.core.errors import NotAvailable
-from assay.core.units import Seconds
 from assay.serve.errors import FORBIDDEN, UNAUTHENTICATED, UNAVAILABLE, ServeError
 from assay.serve.grpc.calls import HEALTH, INFER, METHODS, STREAM_INFER, Served
 from assay.serve.grpc.connection import Connection
@@ -20,12 +16,11 @@ from assay.serve.grpc.infer import Beside, InferPath, Models, StreamInfer, Unary
 from assay.serve.grpc.status import GrpcError
 from assay.serve.grpc.stream import Call, MessageMemory, Stream
 from assay.serve.grpc.unary import HealthCall, UnaryCall
+from assay.serve.listening import Listening
 from assay.serve.repository import Repository
 from assay.serve.settings import ServeSettings
 from assay.serve.shared_memory import SharedMemoryRegistry
 
-SWEEP_S: Seconds = 1.0
-BACKLOG = 1024
 BUFFERED_BYTES = 1 << 30
 
 
@@ -33,7 +28,7 @@ def _silent(error: BaseException) -> None:
     pass
 
 
-class GrpcServer:
+class GrpcServer(Listening[Connection]):
     """Made, started and stopped on its event loop, as ``http.listener.Listener`` is.
 
     ``executor`` runs what would block the loop; ``memory`` is used only where the settings allow
@@ -50,7 +45,7 @@ class GrpcServer:
         models: Models | None = None,
         broken: Callable[[BaseException], None] = _silent,
     ) -> None:
-        self.limits = settings.limits
+        super().__init__(settings.limits)
         self.memory = MessageMemory(max(BUFFERED_BYTES, 2 * settings.limits.body))
         self.broken = broken
         self._access = settings.access
@@ -58,10 +53,6 @@ class GrpcServer:
         self._served = Served(repository, memory if admin else None, admin)
         self._beside = Beside(executor, settings.limits.inflated, broken)
         self._infer = InferPath(models or repository, self._served, self.memory, self._beside)
-        self._connections: set[Connection] = set()
-        self._server: asyncio.AbstractServer | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
-        self.loop: asyncio.AbstractEventLoop
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; returns the port.  Raises NotAvailable where that is impossible, or a library is missing."""
@@ -74,45 +65,9 @@ class GrpcServer:
                 remedy="pip install 'assay[grpc]', or serve without it: --no-grpc",
             ) from None
         del google, hpack
-        self.loop = asyncio.get_running_loop()
         if tls is not None:
             tls.set_alpn_protocols(["h2"])
-        try:
-            self._server = await self.loop.create_server(
-                self._connection, host, port, ssl=tls, backlog=BACKLOG, reuse_address=True
-            )
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise NotAvailable(f"cannot listen on {host}:{port}: {why}", remedy="choose another port or host") from None
-        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
-
-    def stop_accepting(self) -> None:
-        """No new connections, no new calls; a connection closes when its last call is answered."""
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self._connections):
-            connection.drain()
-
-    async def drained(self, within_s: Seconds) -> bool:
-        """Wait until every connection is closed; those that are left are cut off."""
-        until_s = clock.now() + within_s
-        while self._connections and clock.now() < until_s:
-            await asyncio.sleep(0.01)
-        left = list(self._connections)
-        for connection in left:
-            connection.abort()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-        if self._server is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._server.wait_closed(), 1.0)
-        return not left
-
-    @property
-    def connections(self) -> int:
-        return len(self._connections)
+        return await self._listen(self._connection, host, port, tls)
 
     # Connections' side
 
@@ -154,9 +109,3 @@ class GrpcServer:
         scheme, _, given = head.authorization.partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), token):
             raise ServeError(UNAUTHENTICATED, "this server wants authorization: Bearer and its token")
-
-    def _sweep(self) -> None:
-        now_s = clock.now()
-        for connection in list(self._connections):
-            connection.sweep(now_s)
-        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)

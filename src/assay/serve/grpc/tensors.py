@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from assay.core.tensors import Array
-from assay.serve.dtypes import numpy_dtype, unpack_bytes
+from assay.serve.dtypes import MOST_DIMS, numpy_dtype, too_large, unpack_bytes
 from assay.serve.errors import INVALID, ServeError
 from assay.serve.grpc.message import WireInput
 from assay.serve.grpc.wire import Buffer
+from assay.serve.http.asked import REGION
 
-REGION, OFFSET, SIZE = "shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"
-MOST_DIMS = 32
-MOST_ELEMENTS = 1 << 40
+OFFSET, SIZE = "shared_memory_offset", "shared_memory_byte_size"
 CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -81,10 +80,9 @@ def _layout(datatype: str, shape: tuple[int, ...]) -> tuple[np.dtype[Any], int]:
     dtype = numpy_dtype(datatype)
     if len(shape) > MOST_DIMS or any(size < 0 for size in shape):
         raise ServeError(INVALID, f"a shape has up to {MOST_DIMS} sizes of at least 0, not {list(shape)!s:.100}")
-    count = math.prod(shape)
-    if count > MOST_ELEMENTS:
+    if too_large(shape):
         raise ServeError(INVALID, f"a tensor of shape {list(shape)} is too large")
-    return dtype, count
+    return dtype, math.prod(shape)
 
 
 def from_buffer(data: memoryview, item: WireInput) -> Array:

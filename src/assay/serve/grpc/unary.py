@@ -67,7 +67,7 @@ class UnaryCall:
                     loop.call_soon_threadsafe(self._connection.end, self._stream, failure)
                 return
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._answer, found)
+                loop.call_soon_threadsafe(self._answer_late, found)
 
         self._beside.executor.submit(run)
 
@@ -81,6 +81,14 @@ class UnaryCall:
         json_format.ParseDict(found, answer, ignore_unknown_fields=True)
         content = answer.SerializeToString()
         self._connection.reply(self._stream, [content], len(content))
+
+    def _answer_late(self, found: Mapping[str, Any]) -> None:
+        """On the loop, where nobody else would notice that the answer cannot be written."""
+        try:
+            self._answer(found)
+        except Exception as error:
+            self._beside.broken(error)
+            self._connection.end(self._stream, serve_error(error))
 
     def _give(self, message: Incoming) -> None:
         if message.lease is not None:

@@ -14,7 +14,6 @@ Buffer = bytes | memoryview
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 MAX_DEPTH = 100
 """Protobuf's own limit on nested messages and groups."""
-MAX_NUMBER = (1 << 29) - 1
 
 
 class MalformedMessage(ValueError):

@@ -37,14 +37,14 @@ class Gate:
         if not self._known(host):
             raise ServeError(FORBIDDEN, f"Host {host[:100]!r} is not a name of this server (--allow-host adds one)")
         origin = head.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place(origin) != host:
             raise ServeError(FORBIDDEN, f"a page of {origin[:100]!r} may not administer this server")
         kind = head.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise ServeError(MEDIA_TYPE, f"administrative requests are application/json, not {kind[:60]!r}")
 
     def _known(self, host: str) -> bool:
-        name = (urlsplit(f"//{host}").hostname or "").lower() if host else ""
+        name = _host_name(host)
         if name in self._hosts:
             return True
         try:
@@ -52,6 +52,21 @@ class Gate:
         except ValueError:
             return False
         return True  # an address cannot be made to point here by somebody else's name server
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+def _host_name(host: str) -> str:
+    """Without the port; empty for none and for what cannot be one."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
 
 
 def _bears(head: Head, token: bytes) -> bool:

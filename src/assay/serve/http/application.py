@@ -47,6 +47,7 @@ EXTENSIONS = (
 LONG_JSON = 64 * 1024
 """JSON beyond this many bytes (or values) is read and written beside the event loop, which others wait for."""
 MOST_CLASSES = 1000
+MOST_FIELDS = 20
 Handler = Callable[[Exchange, Route], Answer | None]
 
 
@@ -113,12 +114,18 @@ class InferenceApplication:
 
     def admit(self, head: Head) -> None:
         """Raises ServeError for what need not be read any further."""
-        found = head.route
-        if found is None:
-            found = head.route = route(head)
-        self._gate.check(head, found)
-        if found.action in ("infer", "predict"):
-            self._repository.lookup(found.name, found.version)
+        try:
+            found = head.route
+            if found is None:
+                found = head.route = route(head)
+            self._gate.check(head, found)
+            if found.action in ("infer", "predict"):
+                self._repository.lookup(found.name, found.version)
+        except ServeError:
+            raise
+        except Exception as error:
+            self._broken(error)
+            raise serve_error(error) from error
 
     def handle(self, exchange: Exchange) -> None:
         head = exchange.head
@@ -273,7 +280,10 @@ class Asked:
 
 
 def _asked(query: str) -> Asked:
-    text = parse_qs(query, max_num_fields=20).get("top", ["5"])[-1]
+    try:
+        text = parse_qs(query, max_num_fields=MOST_FIELDS).get("top", ["5"])[-1]
+    except ValueError:
+        raise ServeError(INVALID, f"a query has at most {MOST_FIELDS} fields") from None
     if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= MOST_CLASSES):
         raise ServeError(INVALID, f"top must be a number from 1 to {MOST_CLASSES}, not {text[:40]!r}")
     return Asked(int(text))

@@ -114,11 +114,11 @@ def inflated(data: memoryview | bytes, encoding: str, most: Bytes) -> bytes:
 def _inflated(data: memoryview | bytes, window: int, most: Bytes) -> bytes:
     stream = zlib.decompressobj(window)
     try:
-        made = stream.decompress(data, most)
-        if stream.unconsumed_tail or (not stream.eof and len(made) >= most):
-            raise ServeError(TOO_LARGE, f"the body inflates to more than {most} bytes")
+        made = stream.decompress(data, most + 1)
     except zlib.error as error:
         raise ServeError(INVALID, f"the compressed body is broken ({error})") from None
+    if len(made) > most:
+        raise ServeError(TOO_LARGE, f"the body inflates to more than {most} bytes")
     if not stream.eof:
         raise ServeError(INVALID, "the compressed body is incomplete")
     return made

@@ -18,6 +18,8 @@ from assay.serve.http.message import BINARY, JSON, Answer, Part
 from assay.serve.http.tensors import from_json, to_json
 from assay.serve.inference import NO_PARAMETERS, InferRequest, InferResponse
 
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+"""How JPEG and PNG files begin."""
 RAW_PARAMETERS: Mapping[str, Any] = {"binary_data_output": True}
 
 
@@ -105,7 +107,7 @@ class InferCodec:
 
     def _head(self, response: InferResponse, outputs: Sequence[Described]) -> bytes:
         """The JSON of an answer.  One that holds neither values nor an id is the same as the last one's."""
-        if response.id or response.parameters or any(output.data is not None for output in outputs):
+        if response.id or any(output.data is not None for output in outputs):
             return _head_text(response, outputs)
         key = (response.model, response.version, *outputs)
         found = self._heads.get(key)
@@ -186,8 +188,6 @@ class Described(NamedTuple):
 def _head_text(response: InferResponse, outputs: Sequence[Described]) -> bytes:
     head: dict[str, Any] = {"id": response.id} if response.id else {}
     head |= {"model_name": response.model, "model_version": response.version}
-    if response.parameters:
-        head["parameters"] = dict(response.parameters)
     return json.dumps({**head, "outputs": [o.to_json() for o in outputs]}, separators=(",", ":")).encode()
 
 
@@ -215,7 +215,7 @@ def _raw(content: memoryview | bytes, served: Takes) -> dict[str, Array]:
         raise ServeError(INVALID, f"a raw binary request needs a model of one input; this one has {len(inputs)}")
     spec = inputs[0]
     datatype = WIRE[spec.dtype]
-    if datatype == "BYTES" or (served.takes_pictures and bytes(content[:2]) in (b"\xff\xd8", b"\x89P")):
+    if datatype == "BYTES" or (served.takes_pictures and bytes(content[:8]).startswith(PICTURES)):
         made = np.empty(1, dtype=object)
         made[0] = bytes(content)
         if datatype == "BYTES":

@@ -49,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self._since_s: Seconds = self._now()
         self._due_s: Seconds = 0.0
         self._stuck_s: Seconds | None = None
+        self.closed_s: Seconds | None = None
         self._paused = False
         self._last = False
         self._lingers = False
@@ -77,6 +78,8 @@ class Connection(asyncio.BufferedProtocol):
             return self._target[self._received :]
         if self._state == _HEAD and self._filled < len(self._head):
             return self._head_view[self._filled :]
+        if self._state == _DISCARD:  # what follows is the next request's
+            return self._listener.scratch[: self._left]
         return self._listener.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -91,12 +94,13 @@ class Connection(asyncio.BufferedProtocol):
                 self._complete()
         elif self._state == _CHUNKED:
             self._feed(self._listener.scratch[:nbytes])
+            self._scan()
         elif self._state == _DISCARD:
             self._drop(nbytes)
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> None:
         """The client hung up, as far as anybody can tell: what it asked is not run for nobody."""
-        return False
+        self.close()
 
     def pause_writing(self) -> None:
         self._stuck_s = self._now()
@@ -119,6 +123,8 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
 
     def close(self) -> None:
+        """When everything that was written is sent."""
+        self.closed_s = self.closed_s or self._now()
         if self._transport is not None:
             self._transport.close()
 
@@ -126,7 +132,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def check(self, now_s: Seconds) -> None:
+    def sweep(self, now_s: Seconds) -> None:
         """Called every second: whoever is too slow is told so or left."""
         limits = self._limits
         if self._stuck_s is not None and now_s - self._stuck_s > limits.write_s:
@@ -260,7 +266,6 @@ class Connection(asyncio.BufferedProtocol):
         self._head[: len(rest)] = rest
         self._filled = len(rest)
         self._complete()
-        self._scan()
 
     def _drop(self, nbytes: int) -> None:
         """Bytes of a body nobody wants."""
@@ -283,7 +288,6 @@ class Connection(asyncio.BufferedProtocol):
             self._target = memoryview(b"")
         self._state = _HEAD
         exchange.arrived_s = self._since_s = self._now()
-        self._listener.handled += 1
         self._listener.application.handle(exchange)
         self._scan_later()
 
@@ -331,7 +335,7 @@ class Connection(asyncio.BufferedProtocol):
         exchange.fail(error)
 
     def _refuse(self, error: ServeError) -> None:
-        """Answer something that is no request, after the answers still owed, and close."""
+        """Answer something that is no request, and close; where answers are still owed, the last of them is the end."""
         if self._current is not None:
             self._refuse_current(error)
             return
@@ -340,7 +344,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._exchanges:
             answer = error_answer(error)
             self._transport.write(b"".join([answer.head(close=True, request_id=""), *answer.parts]))
-            self._transport.close()
+            self.close()
 
     def _hang_up(self, transport: asyncio.Transport) -> None:
         """Closing while the client still sends would reset the connection, and the answer would be lost with it."""
@@ -348,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
             transport.write_eof()
             self._listener.loop.call_later(LINGER_S, transport.abort)
         else:
-            transport.close()
+            self.close()
 
     def _pause(self) -> None:
         if not self._paused and self._transport is not None:

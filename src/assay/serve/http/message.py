@@ -17,7 +17,6 @@ REASONS = {
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
-    411: "Length Required",
     413: "Content Too Large",
     415: "Unsupported Media Type",
     417: "Expectation Failed",

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from assay.core.tensors import Array
-from assay.serve.dtypes import NOT_IN_JSON, numpy_dtype, wire_datatype
+from assay.serve.dtypes import MOST_DIMS, NOT_IN_JSON, numpy_dtype, too_large, wire_datatype
 from assay.serve.errors import INVALID, ServeError
-
-MOST_DIMS = 32
-MOST_ELEMENTS = 1 << 40
 
 
 def checked_shape(value: Any, name: str) -> tuple[int, ...]:
@@ -23,7 +20,7 @@ def checked_shape(value: Any, name: str) -> tuple[int, ...]:
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ServeError(INVALID, f"input '{name}': shape must hold sizes of at least 0, not {value!r:.100}")
     shape = tuple(value)
-    if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS:  # numpy has a limit for empty ones too
+    if too_large(shape):
         raise ServeError(INVALID, f"input '{name}': a tensor of shape {list(shape)} is too large")
     return shape
 
