@@ -60,7 +60,11 @@ def ask(url: str, content: bytes | None = None) -> list[object]:
         with urllib.request.urlopen(urllib.request.Request(url, content), timeout=20) as answer:
             return [answer.status, json.load(answer)]
     except urllib.error.HTTPError as error:
-        return [error.code, json.load(error)]
+        text = error.read().decode(errors="replace")
+        try:
+            return [error.code, json.loads(text)]
+        except ValueError:  # Ray's proxy itself
+            return [error.code, {"error": text}]
 
 
 class _Load:

@@ -9,6 +9,7 @@ it is for placement and autoscaling; where requests/s count, put a plain load ba
 from __future__ import annotations
 
 import contextlib
+import http.client
 import io
 import logging
 import signal
@@ -116,6 +117,7 @@ class RayServe:
                 serve.start(http_options={"host": settings.host, "port": settings.http_port, "location": "EveryNode"})
                 self._event("listening", {"host": settings.host, "http_port": settings.http_port})
                 serve.run(self._application(serve), name=APPLICATION, route_prefix=ROUTE)
+                self._wait_for_proxy()
             self._event("ready", {"models": [served_name(model) for model in self._request.models]})
             yield
         finally:
@@ -123,6 +125,18 @@ class RayServe:
                 serve.shutdown()
             self._disconnect()
             self._event("stopped", {"drained": True})
+
+    def _wait_for_proxy(self) -> None:
+        """The replicas are up some time before this node's proxy knows of them.  Raises NotAvailable."""
+        if (self._plan.address or "").startswith("ray://"):
+            return  # from outside the cluster: there is no proxy here
+        settings = self._request.settings
+        until_s = clock.now() + READY_S
+        while not _answers(settings.host, settings.http_port or 0):
+            if clock.now() > until_s:
+                place = f"{settings.host}:{settings.http_port}"
+                raise NotAvailable(f"Ray's proxy on this node does not answer at {place}", remedy="see `serve status`")
+            clock.sleep(POLL_S)
 
     def _application(self, serve: Any) -> Any:
         plan = self._plan
@@ -240,6 +254,18 @@ def _ray() -> tuple[Any, Any]:
     except ImportError as error:
         raise NotAvailable(f"Ray Serve cannot be imported ({error})", remedy="pip install 'assay[ray]'") from error
     return ray, serve
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether a replica answers: the proxy itself says 404 or 5xx."""
+    connection = http.client.HTTPConnection(host, port, timeout=5.0)
+    try:
+        connection.request("GET", "/v2/health/live")
+        return connection.getresponse().status in (200, 401, 403)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _refuse(request: ServeRequest) -> None:
