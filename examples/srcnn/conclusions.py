@@ -51,6 +51,10 @@ def ratio(a: dict[str, Any], b: dict[str, Any]) -> Ratio | None:
     return Ratio(a["value"] / b["value"], a["low"] / b["high"], a["high"] / b["low"])
 
 
+def said(found: Ratio | None) -> str:
+    return "no interval" if found is None else str(found)
+
+
 def below(found: Ratio | None, limit: float) -> str:
     """Whether the ratio is at most ``limit``, by its interval."""
     if found is None:
@@ -79,12 +83,16 @@ def of_growth(rates: dict[int, dict[str, Any]], many: int, on_gpu: bool) -> list
     sizes = sorted(rates)
     rise = ratio(rates[many], rates[sizes[0]])
     rows = [
-        (f"1. the rate grows with the batch size up to {many}", judged(above(rise, 1 + SAME)), f"{many} / 1: {rise}")
+        (
+            f"1. the rate grows with the batch size up to {many}",
+            judged(above(rise, 1 + SAME)),
+            f"{many} / 1: {said(rise)}",
+        )
     ]
     pairs = [(a, b) for a, b in itertools.pairwise(sizes) if many in (a, b)]
     steps = {pair: ratio(rates[pair[1]], rates[pair[0]]) for pair in pairs}
     last = steps[pairs[-1]]
-    shown = ", ".join(f"{b} / {a}: {found}" for (a, b), found in steps.items())
+    shown = ", ".join(f"{b} / {a}: {said(found)}" for (a, b), found in steps.items())
     what = f"1. by {many} the gain has flattened (at most {SAME:.0%} from {pairs[-1][0]} to {pairs[-1][1]})"
     return [*rows, (what, judged(below(last, 1 + SAME)), shown)]
 
@@ -95,7 +103,7 @@ def of_cpu(rates: dict[int, dict[str, Any]], on_gpu: bool) -> Row:
         return what, "cannot be tested here", "measured on a GPU"
     fastest, slowest = (f(rates, key=lambda b: rates[b]["value"]) for f in (max, min))
     found = ratio(rates[fastest], rates[slowest])
-    return what, below(found, 1 + HARDLY), f"{fastest} / {slowest}: {found}"
+    return what, below(found, 1 + HARDLY), f"{fastest} / {slowest}: {said(found)}"
 
 
 def of_fixed(out: Path, dynamic: dict[int, dict[str, Any]], many: int) -> list[Row]:
@@ -104,10 +112,10 @@ def of_fixed(out: Path, dynamic: dict[int, dict[str, Any]], many: int) -> list[R
     (pair,) = load(out / "bench" / "in-turns.json")
     figure = pair["figures"]["paired.ratio"]
     found = None if not {"low", "high"} <= figure.keys() else Ratio(figure["value"], figure["low"], figure["high"])
-    rows = [(f"{what}, 1", within(found, SAME), f"fixed's time / dynamic's, in turns: {found}")]
+    rows = [(f"{what}, 1", within(found, SAME), f"fixed's time / dynamic's, in turns: {said(found)}")]
     fixed = by_batch(out / "bench" / f"fixed-{many}.json")
     found = ratio(rate(fixed[many]), dynamic[many])
-    return [*rows, (f"{what}, {many}", within(found, SAME), f"fixed's rate / dynamic's: {found}")]
+    return [*rows, (f"{what}, {many}", within(found, SAME), f"fixed's rate / dynamic's: {said(found)}")]
 
 
 def of_odd(records: dict[int, dict[str, Any]], batch: int, on_gpu: bool) -> Row:
@@ -122,7 +130,7 @@ def of_odd(records: dict[int, dict[str, Any]], batch: int, on_gpu: bool) -> Row:
     apart = "does not" if found is not None and found.low >= 1 - SAME else "cannot be told"
     judged = "holds" if odd else apart
     note = "" if on_gpu else "on this CPU; "
-    return what, judged, f"{note}{batch} / {best}: {found}; the document's own table of it is missing"
+    return what, judged, f"{note}{batch} / {best}: {said(found)}; the document's own table of it is missing"
 
 
 def of_quality(out: Path) -> list[Row]:

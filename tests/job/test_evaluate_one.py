@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +310,20 @@ def test_the_folder_one_is_in_is_not_put_in_place_of(tmp_path: Path, monkeypatch
             prepare_set(Preparation("digits", out, limit=3), source(tmp_path), Silent())
     assert Path.cwd().is_dir()
     assert prepare_set(Preparation("digits", Path("prepared"), limit=3), source(tmp_path), Silent()).written == 3
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
+def test_a_model_that_only_says_how_pictures_are_prepared_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, pictures = tmp_path / "here", tmp_path / "pictures" / "a"
+    here.mkdir()
+    pictures.mkdir(parents=True)
+    Image.new("RGB", (40, 30), (200, 10, 90)).save(pictures / "p.png")
+    monkeypatch.chdir(here)
+    asked = Preparation(f"imagefolder:{pictures.parent}", tmp_path / "out", model="timm:test_resnet")
+    assert prepare_set(asked, SourceOptions(), Silent()).written == 1
+    assert list(here.iterdir()) == []
 
 
 def test_pictures_are_indexed_by_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

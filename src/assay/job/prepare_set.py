@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def prepare_set(asked: Preparation, source: SourceOptions, progress: Progress) -
 def _transform(asked: Preparation, reader: Reader, source: SourceOptions) -> Transform:
     if asked.preprocess:
         return FunctionTransform(user_transform(asked.preprocess), asked.preprocess)
-    described = resolve_model(asked.model, source).preprocess if asked.model else reader.preprocess
+    described = _described(asked.model, source) if asked.model else reader.preprocess
     if described is None:
         what = asked.model or asked.data
         raise BadInput(
@@ -104,6 +105,12 @@ def _transform(asked: Preparation, reader: Reader, source: SourceOptions) -> Tra
             remedy="--model timm:resnet18, or --preprocess FILE.py:fn",
         )
     return readers.transform_from_json(described)
+
+
+def _described(model: str, source: SourceOptions) -> Mapping[str, Any] | None:
+    """How the model's pictures are preprocessed; nothing of the model itself is kept."""
+    with tempfile.TemporaryDirectory(prefix="assay-prepare-") as folder:
+        return resolve_model(model, replace(source, out_dir=Path(folder))).preprocess
 
 
 def _write(
