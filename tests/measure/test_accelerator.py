@@ -182,20 +182,17 @@ def test_a_measurement_gets_what_its_device_did():
     assert nothing.beside(plain) is plain
 
 
-def test_a_device_that_cannot_be_read_any_more_is_said():
-    def gone():
-        raise OSError("no such device")
-
-    with Watch("npu:0", gone) as watch:
-        pass
-    assert "no such device" in watch.usage.reason
-
-
+@pytest.mark.parametrize(
+    ("device", "error"),
+    [("npu:0", OSError("no such device")), ("cuda:0", AttributeError("this binding has no such call"))],
+)
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_whatever_a_binding_raises_is_the_reason():
-    def odd():
-        raise AttributeError("this binding has no such call")
+def test_why_a_device_cannot_be_read_any_more_is_said(device, error):
+    """Whatever a binding raises."""
 
-    with Watch("cuda:0", odd) as watch:
+    def gone():
+        raise error
+
+    with Watch(device, gone) as watch:
         pass
-    assert "no such call" in watch.usage.reason
+    assert str(error) in watch.usage.reason

@@ -59,6 +59,17 @@ def models_with(change, **more):
     return repository({"old": null_session(SIGNATURE), "new": lambda: Altered(change), **more})
 
 
+def hanging():
+    """A gate, and models of which the new one answers when it is set."""
+    gate = threading.Event()
+
+    def hang(array):
+        gate.wait(20)
+        return array
+
+    return gate, models_with(hang)
+
+
 def shadowing(models, records, share=1.0, **settings):
     return Shadow(models, [ShadowRule("old", "new", share)], records.append, ShadowSettings(**settings))
 
@@ -153,13 +164,7 @@ def test_only_a_share_is_drawn(records):
 
 def test_copies_are_bounded(records):
     """A new model that hangs makes the shadow skip, not the callers wait."""
-    gate = threading.Event()
-
-    def hang(array):
-        gate.wait(20)
-        return array
-
-    models = models_with(hang)
+    gate, models = hanging()
     shadow = shadowing(models, records, most_waiting=3)
     answers = ask(shadow, 20)
     assert all(a.response is not None for a in answers)
@@ -267,13 +272,7 @@ def test_one_shadow_a_model():
 
 
 def test_a_new_model_that_hangs_does_not_keep_the_server_up(records):
-    gate = threading.Event()
-
-    def hang(array):
-        gate.wait(20)
-        return array
-
-    models = models_with(hang)
+    gate, models = hanging()
     shadow = shadowing(models, records, most_waiting=3)
     ask(shadow, 3)
     shadow.close(within_s=0.3)
