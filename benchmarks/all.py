@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import marked
+from verdict import MISSED
 
 from assay.core import child, clock
 from assay.core.record import Figure, Record, RecordLog, read_records
@@ -113,7 +114,7 @@ def measure(benchmark: Benchmark, *, smoke: bool) -> Record:
         finally:  # interrupted: a session of its own does not hear Ctrl-C
             child.end_group(running)
     took_s = clock.now() - began
-    status, reason = ("failed", f"it ended with exit code {code}") if code not in (0, 1) else ("ok", None)
+    status, reason = ("failed", f"it ended with exit code {code}") if code not in (0, MISSED) else ("ok", None)
     if code == 124:
         reason = f"it was stopped after {format_seconds(patience_s)}"
     return Record(

@@ -31,6 +31,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+from verdict import MISSED
 
 from assay.batching.arrivals import poisson, trace
 from assay.batching.batcher import DynamicBatcher
@@ -200,7 +201,7 @@ def main() -> int:
         missed += judge_predictions(result["prediction"])
     if options.json:
         options.json.write_text(json.dumps(result, indent=2))
-    return 1 if missed else 0
+    return MISSED if missed else 0
 
 
 def costs(requests: int, repeats: int) -> dict[str, dict[str, float]]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from verdict import MISSED
 
 from assay.core import child
 from assay.core.artifact import Artifact, file_artifact
@@ -154,7 +155,7 @@ def main() -> int:
     if given.json:
         given.json.write_text(json.dumps({"engines": found, "missed": missed}, indent=2))
     print("missed: " + ", ".join(missed) if missed else "all reached")
-    return 1 if missed else 0
+    return MISSED if missed else 0
 
 
 if __name__ == "__main__":

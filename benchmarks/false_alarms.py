@@ -21,6 +21,7 @@ from pathlib import Path
 
 import marked
 import networks
+from verdict import MISSED
 
 from assay.core.engine import OpenOptions
 from assay.core.errors import NotAvailable
@@ -147,7 +148,7 @@ def main(seeds: int, write: bool) -> int:
     print("\n".join(count.lines()))
     if write:
         marked.write(DOCS, "false_alarms", ["```", *count.lines(), f"({versions()})", "```"])
-    return 1 if count.alarms or count.missed or not count.runs else 0
+    return MISSED if count.alarms or count.missed or not count.runs else 0
 
 
 def versions() -> str:

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from preprocess import pictures
+from verdict import MISSED
 
 from assay.core import clock
 from assay.core.sample import stack
@@ -150,7 +151,9 @@ def one_model(model: str, folder: Path, asked_for: argparse.Namespace) -> list[f
     return found
 
 
-def bound(asked_for: argparse.Namespace) -> None:
+def bound(asked_for: argparse.Namespace) -> list[str]:
+    """The models that missed the target."""
+    missed = []
     sys.setswitchinterval(0.0001)
     with tempfile.TemporaryDirectory() as work:
         folder = image_folder(Path(work), asked_for.images)
@@ -158,12 +161,16 @@ def bound(asked_for: argparse.Namespace) -> None:
         print(f"{asked_for.images} JPEGs of 500×375, batch {BATCH}, {what}")
         for model in asked_for.models.split(","):
             print(model)
-            found = one_model(model, folder, asked_for)
-            print(f"  ratio {statistics.median(found):.1%} of the bound (target {TARGET:.0%})")
+            found = statistics.median(one_model(model, folder, asked_for))
+            print(f"  ratio {found:.1%} of the bound (target {TARGET:.0%})")
+            if found < TARGET:
+                missed.append(model)
+    print(f"missed: {', '.join(missed)}" if missed else "all reached")
+    return missed
 
 
-def memory(counts: list[int]) -> None:
-    """The largest resident size, in bytes, of an evaluation of each count."""
+def memory(counts: list[int]) -> bool:
+    """Whether the largest resident size grows no more than it may from one count of images to the other."""
     small, large = counts or (1000, 20_000)
     with tempfile.TemporaryDirectory() as work:
         source = image_folder(Path(work, "pictures"), min(small, 200))
@@ -179,7 +186,9 @@ def memory(counts: list[int]) -> None:
             assert done.returncode == 0, done.stderr
             found.append(int(done.stdout))
             print(f"{count:>6} images: at most {found[-1] / 2**20:.1f} MiB resident")
-    print(f"growth {found[1] / found[0] - 1:+.1%} (target at most {MOST_GROWTH:.0%})")
+    growth = found[1] / found[0] - 1
+    print(f"growth {growth:+.1%} (target at most {MOST_GROWTH:.0%})")
+    return growth <= MOST_GROWTH
 
 
 def many_links(source: Path, target: Path, count: int) -> Path:
@@ -214,7 +223,7 @@ def memory_of(onnx: str, folder: str, count: int) -> None:
     print(seen[0])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="?", type=int, default=2000)
     parser.add_argument("rounds", nargs="?", type=int, default=3)
@@ -229,10 +238,11 @@ def main() -> None:
         onnx, folder, count = asked_for.memory_of
         memory_of(onnx, folder, int(count))
     elif asked_for.memory is not None:
-        memory(asked_for.memory)
+        return 0 if memory(asked_for.memory) else MISSED
     else:
-        bound(asked_for)
+        return MISSED if bound(asked_for) else 0
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

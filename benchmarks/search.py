@@ -14,7 +14,7 @@ measures its leaders.  Then both winners are measured again in turns, A B B A, e
 same configuration twice is one: ratio 1.
 
 To reach, for each model, in the median of the repeats: speed ratio at least 0.95, time ratio at most 0.25.
-The exit code is 1 when a model misses.  About 10 minutes a model with 3 repeats on two quiet cores.
+The exit code is 3 when a model misses.  About 10 minutes a model with 3 repeats on two quiet cores.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from verdict import MISSED
 
 from assay.core import clock
 from assay.core.shapes import parse_shape
@@ -213,7 +215,7 @@ def main() -> int:
     if given.json:
         given.json.write_text(json.dumps({"search": results, "missed": missed}, indent=2, default=str))
     print("missed: " + ", ".join(missed) if missed else "all reached")
-    return 1 if missed and not given.smoke else 0
+    return MISSED if missed and not given.smoke else 0
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import statistics
 import subprocess
 import sys
 
+from verdict import MISSED
+
 from assay.core import clock
 from assay.core.units import Seconds, format_seconds
 
@@ -18,6 +20,7 @@ COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "assay --help": [sys.executable, "-c", "from assay.cli.main import main; main(['--help'])"],
 }
+LIMIT_S = 0.3
 
 
 def timed(command: list[str]) -> Seconds:
@@ -26,7 +29,7 @@ def timed(command: list[str]) -> Seconds:
     return clock.now() - started
 
 
-def main(repeats: int) -> None:
+def main(repeats: int) -> int:
     times: dict[str, list[Seconds]] = {name: [] for name in COMMANDS}
     for round_number in range(repeats + 1):
         for name, command in COMMANDS.items():
@@ -36,9 +39,12 @@ def main(repeats: int) -> None:
     for name, values in times.items():
         spread = f"{format_seconds(min(values))} to {format_seconds(max(values))}"
         print(f"{name:<16} median {format_seconds(statistics.median(values)):>8}   ({spread}, n = {repeats})")
+    helped_s = statistics.median(times["assay --help"])
     ratios = [helped / bare for bare, helped in zip(*times.values(), strict=True)]
-    print(f"ratio            median {statistics.median(ratios):>7.2f}×   (limit for assay --help: 300 ms)")
+    limit = f"limit for assay --help: {format_seconds(LIMIT_S)}"
+    print(f"ratio            median {statistics.median(ratios):>7.2f}×   ({limit})")
+    return MISSED if helped_s > LIMIT_S else 0
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 10))

@@ -18,6 +18,7 @@ from pathlib import Path
 import marked
 import networks
 import numpy as np
+from verdict import MISSED
 
 from assay.core import child, clock
 from assay.core.engine import OpenOptions
@@ -131,7 +132,7 @@ def main(name: str, size: int, samples: int, write: bool) -> int:
         marked.write(DOCS, "verify", ["```", f"{name} at {size}, {samples} samples", *SAID, "```"])
     missed = [k for k, v in ratios.items() if not (math.isfinite(v) and v <= LIMITS[k])]
     print(f"missed: {', '.join(missed)}" if missed else f"{name} at {size}, {samples} samples: every limit met")
-    return 1 if missed else 0
+    return MISSED if missed else 0
 
 
 if __name__ == "__main__":
