@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,8 +57,28 @@ def test_it_is_opened_as_it_was_packed(run: Path, tmp_path: Path) -> None:
     assert ready.candidate.artifact.path.is_relative_to(run / "bundle")
     assert ready.model.labels is not None
     assert ready.model.labels[3] == "digit 3"
-    with pytest.raises(BadInput, match="is for onnxruntime, not openvino"):
+    with pytest.raises(BadInput, match="is for onnxruntime fp32 1t on cpu, not openvino"):
         prepare(Wanted(str(run), engine="openvino"), SourceOptions(out_dir=tmp_path))
+
+
+@pytest.mark.parametrize("other", [{"threads": 2}, {"precision": "bf16"}, {"device": "cuda"}])
+def test_what_it_was_not_proved_with_is_refused(run: Path, tmp_path: Path, other: dict[str, Any]) -> None:
+    prepare(Wanted(str(run), options=OpenOptions(threads=1)), SourceOptions(out_dir=tmp_path))
+    ((name, value),) = other.items()
+    with pytest.raises(BadInput, match=f"onnxruntime fp32 1t on cpu, not {name} {value}: a bundle is opened as"):
+        prepare(Wanted(str(run), options=OpenOptions(**other)), SourceOptions(out_dir=tmp_path))
+
+
+def test_no_verb_ignores_what_it_was_asked(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = str(run / "bundle")
+    for command in (
+        ["bench", bundle, "--threads", "2"],
+        ["verify", str(model), bundle, "--precision", "bf16"],
+        ["evaluate", bundle, "--data", "digits", "--device", "cuda"],
+        ["serve", bundle, "--precision", "bf16"],
+    ):
+        assert run_cli(command) == 2
+        assert "a bundle is opened as it was proved" in capsys.readouterr().err
 
 
 def test_evaluate_scores_it(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

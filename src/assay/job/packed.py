@@ -7,7 +7,7 @@ from pathlib import Path
 
 from assay.bundle.contents import DESCRIPTION, Bundle, read_bundle
 from assay.bundle.manifest import NAME, manifest_digest, parse_digest, verify_manifest
-from assay.core.engine import Candidate, Session
+from assay.core.engine import Candidate, OpenOptions, Session
 from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
 from assay.core.tensors import Signature
@@ -52,18 +52,18 @@ def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None
 
 
 def packed_model(
-    folder: Path, engine_name: str | None, *, trust: bool = False, digest: str | None = None
+    folder: Path,
+    engine_name: str | None,
+    asked: OpenOptions | None = None,
+    *,
+    trust: bool = False,
+    digest: str | None = None,
 ) -> tuple[Model, Candidate, Signature]:
-    """What the bundle holds; it is opened as it was proved.  Raises as ``whole_bundle``, and BadInput for another
-    engine than its own."""
+    """What the bundle holds; it is opened as it was proved.  Raises as ``whole_bundle`` and ``refuse_other``."""
     bundle = whole_bundle(folder, trust=trust, digest=digest)
     assert bundle.artifact is not None
     candidate = bundle.candidate
-    if engine_name not in (None, candidate.engine):
-        raise BadInput(
-            f"{folder} is for {candidate.engine}, not {engine_name}",
-            remedy="give the MODEL it was made from to choose an engine",
-        )
+    refuse_other(bundle, engine_name, asked or OpenOptions())
     artifact = with_module(bundle.artifact)
     model = Model(
         name=bundle.model,
@@ -76,6 +76,25 @@ def packed_model(
         runs_code=bundle.runs_code,
     )
     return model, replace(candidate, artifact=artifact), bundle.signature
+
+
+def refuse_other(bundle: Bundle, engine_name: str | None, asked: OpenOptions) -> None:
+    """Raises BadInput for another engine, precision, device or number of threads than the bundle was proved with.
+
+    What ``asked`` leaves at its default was not asked for.
+    """
+    proved, default = bundle.candidate.options, OpenOptions()
+    other = [f"not {engine_name}"] if engine_name not in (None, bundle.candidate.engine) else []
+    for name in ("precision", "device", "threads"):
+        wanted = getattr(asked, name)
+        if wanted not in (getattr(default, name), getattr(proved, name)):
+            other.append(f"not {name} {wanted}")
+    if other:
+        raise BadInput(
+            f"{bundle.folder} is for {bundle.candidate.label} on {proved.device}, {', '.join(other)}: a bundle is "
+            "opened as it was proved",
+            remedy="give the MODEL it was made from to choose",
+        )
 
 
 def open_bundle(folder: Path, *, trust: bool = False) -> Session:

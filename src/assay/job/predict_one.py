@@ -22,6 +22,7 @@ from assay.data import pillow_path
 from assay.data.files import read_array, read_bytes
 from assay.job.folder import check_folder
 from assay.job.opening import open_candidate
+from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
 from assay.job.single import Prepared, Wanted, prepare
 from assay.job.user_code import user_transform
@@ -175,7 +176,8 @@ def _reference_masks(
     theirs = replace(asked, model=asked.against, engine=None, precision="fp32", out=None, kind="mask", against=None)
     own = replace(source, weights=None, arch=None, md5=None, sha256=None) if is_complete(asked.against) else source
     naming = None if prepared.candidate.artifact.module else prepared.signature
-    ready = prepare(Wanted(theirs.model, None, OpenOptions(device=asked.device)), own, naming)
+    options = OpenOptions() if bundle_folder(theirs.model) else OpenOptions(device=asked.device)
+    ready = prepare(Wanted(theirs.model, None, options), own, naming)
     answers = (runner or predict_here)(_work(theirs, ready), contents(asked.inputs))
     return {predicted.input: mask for predicted, _, mask in answers if mask is not None}
 

@@ -13,7 +13,6 @@ import numpy as np
 from assay.batching.batcher import DynamicBatcher
 from assay.batching.intake import mergeable, open_batch
 from assay.batching.settings import BatcherSettings
-from assay.bundle.contents import Bundle
 from assay.bundle.goldens import Goldens, compare_goldens, read_goldens
 from assay.core.artifact import Artifact
 from assay.core.engine import OpenOptions, Session
@@ -21,7 +20,7 @@ from assay.core.errors import BadInput
 from assay.core.tensors import DTYPES, Array, Signature
 from assay.core.units import Bytes, Seconds
 from assay.job.opening import engine, open_candidate, open_packed
-from assay.job.packed import whole_bundle
+from assay.job.packed import refuse_other, whole_bundle
 from assay.job.serve.options import Batching, Serving
 from assay.job.serve.pictures import picture_decoder
 from assay.job.serve.regimes import Openable, regimes
@@ -89,7 +88,7 @@ def open_served(asked: Serving, folder: Path | None, identity: Identity, guards:
 def _open_bundle(asked: Serving, folder: Path) -> _Opened:
     bundle = whole_bundle(folder, trust=asked.trust, digest=asked.digest)
     assert bundle.artifact is not None
-    _refuse_other(asked, bundle)
+    refuse_other(bundle, asked.engine, OpenOptions(precision=asked.precision, device=asked.device))
     candidate = bundle.candidate
     options = shared(candidate.options, candidate.engine, asked.batching)
     artifact = bundle.artifact
@@ -113,15 +112,6 @@ def _open_bundle(asked: Serving, folder: Path) -> _Opened:
 
 def _size(artifact: Artifact) -> Bytes:
     return sum(p.stat().st_size for p in (artifact.path, *artifact.companions) if p.is_file())
-
-
-def _refuse_other(asked: Serving, bundle: Bundle) -> None:
-    """A bundle is served as it was proved."""
-    if asked.engine not in (None, bundle.candidate.engine):
-        raise BadInput(
-            f"{bundle.folder} is for {bundle.candidate.engine}, not {asked.engine}",
-            remedy="serve the MODEL itself to choose an engine",
-        )
 
 
 def _open_model(asked: Serving) -> _Opened:
