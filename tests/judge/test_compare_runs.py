@@ -215,6 +215,12 @@ def test_another_processor_is_the_device_but_other_cores_are_not():
     assert "cpu" in differences(a, own(environment={"cpu": "z"}))["environment"]
 
 
+def test_other_sizes_of_a_free_dim_are_other_data():
+    one, two = (imported("T4", 1, 100.0, sizes={"words": words, "rows": 8}) for words in (22, 44))
+    assert differences(one, two) == {"data": "sizes words=22, rows=8 against words=44, rows=8"}
+    assert differences(one, imported("T4", 1, 100.0)) == {}
+
+
 def test_a_tuple_read_back_as_a_list_is_no_difference():
     assert differences(own(), own(environment={"cpu_flags": ("avx2",)})) == {}
 

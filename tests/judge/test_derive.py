@@ -35,6 +35,7 @@ def test_without_intervals(pair):
     [
         ("conditions", {"batch": 1}, "batch is 1 here and 8 there"),
         ("conditions", {"scenario": "latency"}, "scenario is 'latency' here and 'offline' there"),
+        ("conditions", {"sizes": {"words": 22}}, "sizes is {'words': 22} here and None there"),
         ("environment", {"cpu": "another"}, "cpu is 'another' here"),
         ("environment", {"cores_granted": 64.0}, "cores_granted"),
         ("subject", {"device": "cuda"}, "device is 'cuda' here and 'cpu' there"),

@@ -97,7 +97,8 @@ class Data:
 
     ``reader`` is None without data: then samples are drawn from the signature.  ``not_evaluated`` is
     the reason why accuracy is not checked, None when it is.  ``identity`` changes when the data do.
-    ``better`` says whether more of the task's figure is good, None where nobody said.
+    ``better`` says whether more of the task's figure is good, None where nobody said.  ``sizes`` are those given to
+    free dims of the file; ``signature`` has them in place.
     """
 
     name: str
@@ -110,6 +111,13 @@ class Data:
     ranges: tuple[tuple[str, float, float], ...] = ()
     identity: str = ""
     better: bool | None = True
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What a Record of something measured on these data says about them."""
+        told = {"data": self.name, "real_data": self.real}
+        return {**told, "sizes": dict(self.sizes)} if self.sizes else told
 
     @property
     def warnings(self) -> tuple[str, ...]:

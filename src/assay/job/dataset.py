@@ -14,13 +14,14 @@ from assay.core.dataset import Reader, Task
 from assay.core.errors import BadInput
 from assay.core.model import Model
 from assay.core.sample import digest
-from assay.core.tensors import Signature
+from assay.core.tensors import Signature, TensorSpec
 from assay.core.transform import FunctionTransform, NullTransform, Transform
 from assay.data import ReaderContext
 from assay.job.context import Data
 from assay.job.request import Objects, RunRequest
 from assay.sources.built import defining_file
 
+DRAWN = "drawn from the signature"
 NO_DATA = "no data were given (--data)"
 
 
@@ -32,10 +33,16 @@ class _Found:
 
 
 def open_data(request: RunRequest, objects: Objects, model: Model, signature: Signature) -> Data:
-    """Fails before anything long runs: an unknown reader, an empty folder, items that do not fit the model."""
+    """Fails before anything long runs: an unknown reader, an empty folder, items that do not fit the model.
+
+    Free dims that ``--shape`` gave a size have that size in every sample.
+    """
+    sizes = _sizes(signature, model)
+    signature, given = _with_sizes(signature, sizes), tuple(sorted(sizes.items()))
     ranges = request.export.ranges
     if request.data is None and objects.data is None:
-        return Data("drawn from the signature", signature, request.seed, not_evaluated=NO_DATA, ranges=ranges)
+        identity = digest_json([[str(s) for s in signature.inputs], request.seed, ranges])
+        return Data(DRAWN, signature, request.seed, None, None, None, NO_DATA, ranges, identity, sizes=given)
     found = _find(request, objects, model, signature)
     name = request.data or "the caller's data"
     if len(found.reader) == 0:
@@ -45,7 +52,29 @@ def open_data(request: RunRequest, objects: Objects, model: Model, signature: Si
     first = next(iter(readers.samples(found.reader, transform, signature.inputs, 0, 1)))
     task, why = _task(objects, model, signature, found.reader, first.target)
     better = objects.higher_is_better if objects.metric is not None else True
-    return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, found.identity, better)
+    identity = digest_json([found.identity, given]) if given else found.identity
+    return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, identity, better, given)
+
+
+def _sizes(signature: Signature, model: Model) -> dict[str, int]:
+    """What the model's inputs say where the file leaves a dim free, the batch excepted."""
+    asked = {spec.name: spec.shape for spec in model.inputs or ()}
+    sizes = {}
+    for spec in signature.inputs:
+        for axis, (dim, size) in enumerate(zip(spec.shape, asked.get(spec.name, ()), strict=False)):
+            if isinstance(dim, str) and isinstance(size, int) and axis != spec.batch_axis:
+                sizes[dim] = size
+    return sizes
+
+
+def _with_sizes(signature: Signature, sizes: Mapping[str, int]) -> Signature:
+    def fixed(spec: TensorSpec) -> TensorSpec:
+        dims = (
+            d if isinstance(d, int) or axis == spec.batch_axis else sizes.get(d, d) for axis, d in enumerate(spec.shape)
+        )
+        return replace(spec, shape=tuple(dims))
+
+    return Signature(tuple(map(fixed, signature.inputs)), tuple(map(fixed, signature.outputs)))
 
 
 def kept(objects: Objects) -> Objects:

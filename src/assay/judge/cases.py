@@ -129,7 +129,7 @@ def one_sided_environment(case: Case, other: Case) -> bool:
 
 
 def _data(a: Record, b: Record) -> str | None:
-    for name in ("data", "real_data"):
+    for name in ("data", "real_data", "sizes"):
         one, two = a.conditions.get(name), b.conditions.get(name)
         if one not in _UNSTATED and two not in _UNSTATED and one != two:
             return f"{name.replace('_', ' ')} {_shown(one)} against {_shown(two)}"
@@ -163,6 +163,8 @@ def _plain(environment: Mapping[str, Any], name: str) -> Any:
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "+".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v}" for k, v in value.items())
     return "not stated" if value is None else str(value)
 
 

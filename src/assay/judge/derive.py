@@ -11,7 +11,7 @@ from assay.core.record import Figure, Record, withheld
 from assay.core.stats import Interval, ratio_interval
 from assay.judge.evidence import why_missing
 
-CONDITIONS = ("scenario", "batch", "data", "real_data")
+CONDITIONS = ("scenario", "batch", "data", "real_data", "sizes")
 ENVIRONMENT = ("cpu", "cores_granted", "governor", "thread_env", "cpu_flags")
 
 UNSTEADY = ("drifting", "bimodal")

@@ -99,7 +99,7 @@ class _Ready:
         return self.side().candidate
 
     def common(self) -> dict[str, object]:
-        return {"data": self.data.name, "real_data": self.data.real}
+        return self.data.conditions
 
 
 def bench_one(asked: Bench, source: SourceOptions, progress: Progress, keep: Path | None = None) -> list[Record]:
@@ -116,7 +116,7 @@ def bench_one(asked: Bench, source: SourceOptions, progress: Progress, keep: Pat
         drawn = ExportOptions(ranges=source.ranges)
         request = RunRequest(asked.model, Path(folder), data=asked.data, seed=source.seed, export=drawn)
         data = open_data(request, Objects(), prepared.model, prepared.signature)
-        about = {"opset": _opset(prepared, Path(folder)), "inputs": [str(s) for s in prepared.signature.inputs]}
+        about = {"opset": _opset(prepared, Path(folder)), "inputs": [str(s) for s in data.signature.inputs]}
         ready = _Ready(asked, prepared, _opening(asked.model, prepared, here), data, about, source.seed)
         if asked.noise_floor:
             return [_noise_floor(ready, progress)]

@@ -237,7 +237,7 @@ def _made(
         "preprocess",
         candidate.candidate.subject(candidate.model.name),
         figures=figures,
-        conditions={"data": data.name, "real_data": data.real, "samples": found.files, "deployed": asked.deployed},
+        conditions={**data.conditions, "samples": found.files, "deployed": asked.deployed},
         environment=environment(),
         details={
             **found.to_json(),

@@ -215,11 +215,11 @@ def _record(bundle: Bundle, recorded: Record, found: Measured) -> Record:
     if case in found.refused:
         return replace(fresh, status="failed", reason=found.refused[case])
     measured = found.measurements[case]
-    real = recorded.conditions.get("real_data")
+    about = {name: recorded.conditions[name] for name in ("real_data", "sizes") if name in recorded.conditions}
     return replace(
         fresh,
         figures=measured.figures,
-        conditions={**measured.conditions, "data": "golden inputs", "real_data": real},
+        conditions={**measured.conditions, "data": "golden inputs", **about},
         label=measured.label,
         warnings=tuple(str(w) for w in measured.warnings),
     )

@@ -29,8 +29,7 @@ def _proved(ctx: Context, exported: Exported, candidate: Candidate, data: Data) 
         "buckets": list(sizes),
         "samples": len(rows),
         "samples_sha256": digest(rows),
-        "data": data.name,
-        "real_data": data.real,
+        **data.conditions,
     }
     stage = f"buckets-{candidate.engine}-{candidate.options.precision}"
     ctx.progress.stage("buckets", f"{candidate.label}, {', '.join(map(str, sizes))}")

@@ -123,7 +123,7 @@ def _saved(
 
 def _measure(ctx: Context, candidate: Candidate, data: Data, workloads: list[Workload]) -> list[Record]:
     feeds = {w.batch: data.feeds(w.batch, FEED_ROWS) for w in workloads}
-    common = {"data": data.name, "real_data": data.real}
+    common = data.conditions
     try:
         measured = run_trial(ctx, candidate, Trial(tuple(workloads), feeds))
     except AssayError as error:

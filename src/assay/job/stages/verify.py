@@ -46,8 +46,7 @@ def verify(ctx: Context, exported: Exported, reference: Candidate, candidate: Ca
             "batches": list(batches),
             "samples": len(rows),
             "samples_sha256": digest(rows),
-            "data": data.name,
-            "real_data": data.real,
+            **data.conditions,
         }
         feeds = {b: batched(rows, b, exported.signature) for b in batches}
         record, whole = _beside_suspects(ctx, exported, (reference, candidate), feeds, (stage, conditions))

@@ -139,8 +139,7 @@ def _record(trials: Trials, first: Point, second: Point, ratio: Figure) -> Recor
             "against": a.digest,
             "against_batch": first.batch,
             "order": "A B B A",
-            "data": trials.scene.data.name,
-            "real_data": trials.scene.data.real,
+            **trials.scene.data.conditions,
         },
         environment=trials.ctx.environment,
     )

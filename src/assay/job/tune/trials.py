@@ -239,8 +239,7 @@ class Trials:
         subject = candidate.subject(self.ctx.model.name, workload.batch)
         common = {
             **workload.conditions(),
-            "data": self.scene.data.name,
-            "real_data": self.scene.data.real,
+            **self.scene.data.conditions,
             **conditions,
         }
         scenario = workload.scenario
@@ -283,8 +282,7 @@ class Trials:
                     "run_reference": self.ctx.reference,
                     "batches": [batch],
                     "samples": min(batch, CHECK_ROWS),
-                    "data": self.scene.data.name,
-                    "real_data": self.scene.data.real,
+                    **self.scene.data.conditions,
                     "scope": "one call, compared as it was opened to be measured",
                 },
                 environment=self.ctx.environment,
@@ -303,8 +301,7 @@ class Trials:
             reason=f"{error.message}{log}",
             conditions={
                 **workload.conditions(),
-                "data": self.scene.data.name,
-                "real_data": self.scene.data.real,
+                **self.scene.data.conditions,
                 **conditions,
             },
             environment=self.ctx.environment,
