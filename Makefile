@@ -25,5 +25,5 @@ install: .venv/.installed
 	PYTHON=$(PYTHON) scripts/install
 	touch $@
 
-clean:
-	rm -rf .venv build dist runs
+clean: # what was measured, in runs/, stays
+	rm -rf .venv build dist

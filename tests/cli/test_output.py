@@ -1,10 +1,12 @@
 """Where results go: ``--json`` takes the word behind it, which must cost nobody a file."""
 
 import json
+import math
 import os
 import stat
 import threading
 
+import numpy as np
 import pytest
 
 from assay.cli.main import run_cli
@@ -66,3 +68,15 @@ def test_what_a_part_lacks_is_told_with_its_remedy(capsys) -> None:
     output.warn_of(NotAvailable("openvino is not installed", remedy="pip install openvino"))
     assert capsys.readouterr().err == "warning: openvino is not installed\n  try: pip install openvino\n"
     assert output.warnings == ["openvino is not installed"]
+
+
+def test_json_holds_no_number_that_json_has_not(tmp_path):
+    """Other languages' parsers refuse ``Infinity`` and ``NaN``."""
+    file = tmp_path / "result.json"
+    Output("bench", str(file)).result(extra={"curve": [{"snr": math.inf, "at": tmp_path, "n": np.float32("nan")}]})
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    found = json.loads(file.read_text(), parse_constant=refuse)
+    assert found["curve"] == [{"snr": "inf", "at": str(tmp_path), "n": "nan"}]

@@ -273,3 +273,18 @@ def test_a_file_that_cannot_be_read_is_told_and_its_lock_let_go(log):
     log.rmdir()
     with RecordLog(log) as free_again:
         free_again.append(Record("one", {}))
+
+
+@pytest.mark.parametrize(
+    ("names", "details", "expected"),
+    [
+        (["accuracy.top5", "accuracy.top1"], {}, "accuracy.top1"),
+        (["dice", "accuracy.top1"], {"primary": "dice"}, "dice"),
+        (["psnr", "accuracy.f1"], {"primary": "f1"}, "accuracy.f1"),
+        (["accuracy.drop", "psnr"], {"primary": "gone"}, "psnr"),
+        (["accuracy.drop"], {}, None),
+    ],
+)
+def test_what_an_evaluation_is_about(names, details, expected):
+    record = Record("evaluate", {}, figures={name: Figure(0.5, "fraction") for name in names}, details=details)
+    assert record.primary() == expected

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from assay.core.errors import AssayError
-from assay.core.record import Record
+from assay.core.record import Record, plain
 from assay.core.verdict import Verdict
 from assay.job.folder import write_text
 from assay.present.text import hanging, printable
@@ -100,7 +100,7 @@ class Output:
             "warnings": self.warnings,
             **(extra or {}),
         }
-        text = json.dumps(value, indent=2, default=str)
+        text = json.dumps(plain(value), indent=2, allow_nan=False)
         if self.json_to == "-":
             click.echo(text)
         else:

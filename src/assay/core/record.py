@@ -116,6 +116,14 @@ class Record:
         figure = self.figures.get(name)
         return None if figure is None else figure.value
 
+    def primary(self) -> str | None:
+        """The figure an evaluation is about: the one its details name, else top-1, else the first that is no drop."""
+        named = self.details.get("primary")
+        for name in (named, f"accuracy.{named}", "accuracy.top1"):
+            if name in self.figures:
+                return str(name)
+        return next((name for name in self.figures if not name.endswith("drop")), None)
+
     def to_json(self) -> dict[str, Any]:
         raw = None if self.raw is None else {"path": self.raw.path, "sha256": self.raw.sha256, "unit": self.raw.unit}
         return {
@@ -245,7 +253,7 @@ class RecordLog:
 
 def as_line(record: Record) -> str:
     """The line a record file holds, with its end: JSON in which a number that is not finite is its name."""
-    return json.dumps(_plain(record.to_json()), allow_nan=False) + "\n"
+    return json.dumps(plain(record.to_json()), allow_nan=False) + "\n"
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -308,16 +316,16 @@ def _end_last_line(path: Path) -> None:
             file.write(b"\n")
 
 
-def _plain(value: Any) -> Any:
-    """Plain JSON: numpy scalars and arrays unwrapped, paths as text; a NaN in ``details`` becomes its name."""
+def plain(value: Any) -> Any:
+    """Plain JSON: numpy scalars and arrays unwrapped, paths as text; a number that is not finite becomes its name."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, bool | int | str | None):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else repr(float(value))
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return str(value)

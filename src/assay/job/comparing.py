@@ -21,7 +21,7 @@ from assay.measure.predictions import compare_predictions, read_predictions
 from assay.measure.raw import path_of
 from assay.present.columns import accuracy_text
 from assay.present.evidence import Evidence
-from assay.present.rows import Report, accuracy_of, numeric_of, primary_figure, table_rows
+from assay.present.rows import Report, accuracy_of, numeric_of, table_rows
 from assay.present.series import Series
 
 SPEEDS = ("measure", "confirm")
@@ -179,7 +179,7 @@ def _configuration(record: Record) -> tuple[object, ...]:
 
 def _pair(name: str, run: LoadedRun, record: Record, base_run: LoadedRun, base: Record) -> PairedAccuracy:
     title = " ".join(str(record.subject[n]) for n in ("engine", "precision") if record.subject.get(n))
-    figures = [r.figures.get(primary_figure(r) or "") for r in (record, base)]
+    figures = [r.figures.get(r.primary() or "") for r in (record, base)]
     differing = [n for n in _SAME_DATA if record.conditions.get(n) != base.conditions.get(n)]
     if differing:
         drop = withheld("fraction", f"not evaluated alike: {', '.join(differing)} differ")

@@ -19,7 +19,7 @@ from typing import Any
 from assay.core import checked, clock
 from assay.core.artifact import Artifact, digest_files
 from assay.core.errors import BadInput, StorageFailed
-from assay.core.record import Figure, Record, RecordLog, read_records
+from assay.core.record import Figure, Record, RecordLog, plain, read_records
 
 LONGEST_NAME = 48
 """Letters of a model's name in a folder's: of four bytes each, a folder's name has room for them."""
@@ -188,7 +188,7 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    return write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+    return write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def default_folder(name: str) -> Path:

@@ -99,13 +99,8 @@ def _reference(record: Record, everything: Sequence[Record]) -> Record | None:
 
 
 def _primary(record: Record | None) -> Figure | None:
-    """The figure an evaluation is about: the one its details name, else top-1, else the first that is no drop."""
-    if record is None:
-        return None
-    for named in (str(record.details.get("primary")), "accuracy.top1"):
-        if named in record.figures:
-            return record.figures[named]
-    return next((figure for name, figure in record.figures.items() if name != LIMIT), None)
+    name = record.primary() if record is not None else None
+    return record.figures[name] if record is not None and name is not None else None
 
 
 def _in_kind(drop: Figure, record: Record, everything: Sequence[Record], policy: AccuracyPolicy) -> tuple[Figure, str]:

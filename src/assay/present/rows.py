@@ -332,22 +332,13 @@ def accuracy_of(candidate: str | None, records: Sequence[Record]) -> Accuracy:
         return Accuracy("not checked", reason=record.reason, record=record.id)
     if record.status == "failed":
         return Accuracy("failed", reason=record.reason, record=record.id)
-    name = primary_figure(record)
+    name = record.primary()
     if name is None:
         return Accuracy("not checked", reason="the evaluation gives no figure", record=record.id)
     figure = record.figures[name]
     if figure.value is None:
         return Accuracy("not checked", name, figure, reason=figure.reason, record=record.id)
     return Accuracy("checked", name, figure, record.figures.get("accuracy.drop"), record=record.id)
-
-
-def primary_figure(record: Record) -> str | None:
-    """The figure an evaluation is about: the one its details name, else top-1, else the first that is no drop."""
-    named = record.details.get("primary")
-    for name in (named, f"accuracy.{named}", "accuracy.top1"):
-        if name in record.figures:
-            return name
-    return next((name for name in record.figures if not name.endswith("drop")), None)
 
 
 def _order_of_candidates(records: Sequence[Record]) -> dict[str | None, int]:
