@@ -9,7 +9,7 @@ import pytest
 
 from assay.core.record import Figure, RawSamples, Record
 from assay.core.verdict import Reason, combine
-from assay.job.bench.raw_series import condense
+from assay.job.raw_series import condense
 from assay.job.reporting import fronts_of
 from assay.present.evidence import Divergence, Errors, Evidence, Operator, StageBar, StageError, Waterfall
 from assay.present.html import render

@@ -11,9 +11,9 @@ import pytest
 
 from assay.core.errors import BadInput, UnknownName
 from assay.core.record import Figure, Record
-from assay.job.bench.loaded import load_folder
 from assay.job.history import INDEX, History, Wanted
 from assay.job.history_diff import differences
+from assay.job.loaded import load_folder
 
 Make = Callable[..., Path]
 

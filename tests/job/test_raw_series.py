@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assay.core.record import RawSamples, Record
-from assay.job.bench.raw_series import STRETCHES, condense, series_of
+from assay.job.raw_series import STRETCHES, condense, series_of
 from assay.measure.measurement import Measurement
 from assay.measure.raw import save_raw
 

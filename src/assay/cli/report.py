@@ -17,7 +17,7 @@ from assay.core.errors import BadInput
 def command(**values: Any) -> int:
     """Write report.html, report.md and report.csv of RUN again; needs neither torch nor any engine."""
     output = output_of("report", values)
-    from assay.job.bench.loaded import load_folder
+    from assay.job.loaded import load_folder
     from assay.job.reporting import write_reports
 
     run = load_folder(values["run"])

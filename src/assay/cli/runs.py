@@ -100,8 +100,8 @@ def _record_table(records: Sequence[Any], runs: Sequence[Any]) -> tuple[str, tup
 
 
 def _diff(output: Any, first: Path, second: Path) -> int:
-    from assay.job.bench.loaded import load_folder
     from assay.job.history_diff import differences
+    from assay.job.loaded import load_folder
     from assay.present.figures import DASH
     from assay.present.terminal import listing
 

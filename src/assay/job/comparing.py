@@ -11,8 +11,8 @@ from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure, Record, withheld
 from assay.core.verdict import Verdict
-from assay.job.bench.loaded import LoadedRun, load_folder, run_folders
-from assay.job.bench.raw_series import series_of
+from assay.job.loaded import LoadedRun, load_folder, run_folders
+from assay.job.raw_series import series_of
 from assay.job.report_evidence import diagnoses_beside, evidence_of
 from assay.job.reporting import fronts_of
 from assay.judge.cases import Case, case_of

@@ -19,7 +19,7 @@ from typing import Any
 from assay.core.errors import BadInput, UnknownName
 from assay.core.record import Record
 from assay.core.verdict import STATES
-from assay.job.bench.loaded import LoadedRun, load_folder, run_folders
+from assay.job.loaded import LoadedRun, load_folder, run_folders
 
 INDEX = ".assay-index.sqlite"
 VERSION = 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assay.job.bench.loaded import LoadedRun
+from assay.job.loaded import LoadedRun
 from assay.present.figures import format_figure
 from assay.present.markdown import flatten
 from assay.present.rows import Report, Row, table_rows

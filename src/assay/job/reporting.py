@@ -10,8 +10,8 @@ from typing import Any
 from assay.core.record import Record
 from assay.core.table import resolve
 from assay.core.verdict import Verdict
-from assay.job.bench.raw_series import series_of
 from assay.job.folder import write_text
+from assay.job.raw_series import series_of
 from assay.job.report_evidence import diagnoses_beside, evidence_of
 from assay.judge.pareto import front
 from assay.present import FORMATS, SUFFIXES
