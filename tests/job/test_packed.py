@@ -177,3 +177,25 @@ def test_verify_judges_a_bundle_by_the_precision_it_was_proved_in(model: Path, t
     found = compare_two(pair, SourceOptions(out_dir=tmp_path / "work"), Silent())
     assert found.verdict.passed
     assert "bf16" in found.text
+
+
+@pytest.mark.parametrize("which", ["", "bundle"])
+def test_inspect_opens_it(run: Path, which: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["inspect", str(run / which), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["inspect"]
+    assert found["bundle"]["candidate"] == "onnxruntime fp32 1t"
+    assert found["bundle"]["file"].startswith(str(run / "bundle"))
+    assert found["opsets"]
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_run_starts_from_a_model(
+    run: Path, tmp_path: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["run", str(run / "bundle"), "--out", str(tmp_path / "out"), *more]) == 2
+    assert "is a bundle or a run's folder, and this starts from a model" in capsys.readouterr().err
+
+
+def test_no_plan_is_made_for_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["run", str(tmp_path / "net.onnx"), "--dry-run"]) == 2
+    assert "there is no file" in capsys.readouterr().err

@@ -63,6 +63,7 @@ def command(**values: Any) -> int:
     from assay.job.plan import plan
     from assay.job.request import QUICK, Effort, Int8, Objects, RunRequest
     from assay.job.user_code import user_transform
+    from assay.sources import check_spec
 
     arguments = SourceArguments(values)
     out = values["out"] or default_folder(short_name(values["model"]))
@@ -90,6 +91,7 @@ def command(**values: Any) -> int:
     )
     objects = Objects(preprocess=user_transform(values["preprocess"]) if values["preprocess"] else None)
     if values["dry_run"]:
+        check_spec(request.model)
         steps = plan(request)
         for line in steps.lines():
             output.say(line)

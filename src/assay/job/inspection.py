@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from assay.core.errors import BadInput
 from assay.core.units import format_bytes
 from assay.graph.describe import GraphDescription, describe
 from assay.job.inspection_support import operators_of, program_lines
+from assay.job.packed import bundle_folder, whole_bundle
 from assay.job.single import file_model
 
 
@@ -20,10 +21,24 @@ class Inspection:
     warnings: tuple[str, ...] = ()
 
 
+def inspect_model(path: Path, *, nodes: bool, trust: bool = False) -> Inspection:
+    """A model file, or the one in a bundle.
+
+    Raises BadInput for a missing, corrupt or unknown file, and what ``whole_bundle`` does.
+    """
+    folder = bundle_folder(str(path))
+    if folder is None:
+        return inspect_file(path, nodes=nodes)
+    bundle = whole_bundle(folder, trust=trust)
+    assert bundle.artifact is not None
+    found = inspect_file(bundle.artifact.path, nodes=nodes)
+    about = {"model": bundle.model, "candidate": bundle.candidate.label, "file": str(bundle.artifact.path)}
+    line = f"bundle      {bundle.model}, {bundle.candidate.label}; {bundle.artifact.path}"
+    return replace(found, lines=(line, *found.lines), data={**found.data, "bundle": about})
+
+
 def inspect_file(path: Path, *, nodes: bool) -> Inspection:
     """Raises BadInput for a missing, corrupt or unknown file."""
-    if not path.is_file():
-        raise BadInput(f"there is no file {path}")
     artifact = file_model(path)
     if artifact.format == "onnx":
         return _onnx(describe(path), nodes)

@@ -106,6 +106,12 @@ def open_spec(spec: str, options: SourceOptions) -> Architecture | Model:
     return found
 
 
+def check_spec(spec: str) -> None:
+    """Raises BadInput or UnknownName for a MODEL that no source can open; files are looked for, not opened."""
+    if not is_registered(spec):
+        _source_of(spec)
+
+
 def _source_of(spec: str) -> Any:
     user_file = _PY_NAME.match(spec)
     if user_file or Path(spec).exists():
@@ -133,6 +139,12 @@ def _suffix(path: Path) -> str:
 def _require_file(path: Path) -> None:
     if path.is_file():
         return
+    if (path / "manifest.json").is_file():
+        raise BadInput(
+            f"{path} is a bundle or a run's folder, and this starts from a model",
+            remedy="give the MODEL it was made from; bench, verify, evaluate, predict, inspect, serve and check take "
+            "what it made",
+        )
     if path.is_dir():
         raise BadInput(f"{path} is a folder, not a model file", remedy=f"give one of {_FORMS}")
     folder = path.parent
