@@ -18,12 +18,14 @@ class Limits:
     ``head_s`` — from a request's first byte to the end of its header.  A body may take ``body_s`` plus its
     size over ``slowest``.  ``idle_s`` — between requests.  ``write_s`` — for a client that does not
     read its answer.  ``request_s`` — from a complete request to its answer.  ``inflated`` — a compressed
-    body's size when inflated.  ``pipelined`` — requests of one connection that are worked on at one time.
+    body's size when inflated.  ``bodies`` — what came of all clients' bodies and is not answered yet, of each
+    protocol; two of the largest always fit.  ``pipelined`` — requests of one connection that are worked on at one time.
     """
 
     head: Bytes = 32 * 1024
     body: Bytes = 128 * 1024 * 1024
     inflated: Bytes = 128 * 1024 * 1024
+    bodies: Bytes = 1024 * 1024 * 1024
     connections: int = 1024
     pipelined: int = 16
     head_s: Seconds = 10.0
@@ -37,6 +39,11 @@ class Limits:
         for name, value in vars(self).items():
             if not value > 0:
                 raise BadInput(f"the limit {name} must be positive, not {value}")
+
+    @property
+    def held(self) -> Bytes:
+        """The limit on all bodies together."""
+        return max(self.bodies, 2 * max(self.body, self.inflated))
 
 
 @dataclass(frozen=True)

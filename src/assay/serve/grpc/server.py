@@ -21,8 +21,6 @@ from assay.serve.repository import Repository
 from assay.serve.settings import ServeSettings
 from assay.serve.shared_memory import SharedMemoryRegistry
 
-BUFFERED_BYTES = 1 << 30
-
 
 def _silent(error: BaseException) -> None:
     pass
@@ -46,7 +44,7 @@ class GrpcServer(Listening[Connection]):
         broken: Callable[[BaseException], None] = _silent,
     ) -> None:
         super().__init__(settings.limits)
-        self.memory = MessageMemory(max(BUFFERED_BYTES, 2 * settings.limits.body))
+        self.memory = MessageMemory(settings.limits.held)
         self.broken = broken
         self._access = settings.access
         admin = settings.access.admin

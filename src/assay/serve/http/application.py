@@ -189,7 +189,12 @@ class InferenceApplication:
         content = inflated(exchange.body, exchange.head.encoding, self._limits.inflated)
         # Writable, as what is received uncompressed is: engines copy what they may not write.
         exchange.body = memoryview(bytearray(content))
-        return lambda: self._dispatch(exchange)
+
+        def go_on() -> None:
+            exchange.hold(len(content))
+            self._dispatch(exchange)
+
+        return go_on
 
     # Inference
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from assay.core.units import Bytes
+from assay.serve.errors import UNAVAILABLE, ServeError
 
 ALIGNMENT = 64
 STEP = 64 * 1024
 SMALLEST = 4 * 1024
 KEPT: Bytes = 256 * 1024 * 1024
 """Idle buffers beyond this many bytes are given back to the system."""
+
+
+class Held:
+    """Bytes of bodies that came and are not answered yet, of all connections together; for one event loop's thread.
+
+    What came counts, not what was announced: a client that says much and sends little locks nobody out.
+    """
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: Bytes) -> None:
+        self.limit = limit
+        self.used: Bytes = 0
+
+    def add(self, count: Bytes) -> None:
+        """Raises ServeError (unavailable) where all of them would be too large."""
+        if self.used + count > self.limit:
+            raise ServeError(UNAVAILABLE, f"bodies of {self.used} bytes are being worked on", retry_after_s=1.0)
+        self.used += count
 
 
 class Buffer:

@@ -90,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
             self._scan()
         elif self._state == _BODY:
             self._received += nbytes
-            if self._received == len(self._target):
+            if self._holds(nbytes) and self._received == len(self._target):
                 self._complete()
         elif self._state == _CHUNKED:
             self._feed(self._listener.scratch[:nbytes])
@@ -191,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self, head: Head, end: int) -> None:
         """The head is ``[:end]`` of what was received; the body, or the next head, follows."""
         now_s = self._now()
-        exchange = self._current = Exchange(self, head, now_s)
+        exchange = self._current = Exchange(self, head, now_s, self._listener.memory)
         self._exchanges.append(exchange)
         self._refusal = self._refused(head)
         length = head.length
@@ -225,7 +225,7 @@ class Connection(asyncio.BufferedProtocol):
         self._target[:taken] = self._head_view[end : end + taken]
         self._shift(end + taken)
         self._state = _BODY
-        if taken == length:
+        if self._holds(taken) and taken == length:
             self._complete()
 
     def _refused(self, head: Head) -> ServeError | None:
@@ -251,6 +251,8 @@ class Connection(asyncio.BufferedProtocol):
         chunked, exchange = self._chunked, self._current
         assert chunked is not None
         assert exchange is not None
+        if not self._holds(len(data)):
+            return
         try:
             rest = chunked.feed(data)
         except ServeError as error:
@@ -266,6 +268,16 @@ class Connection(asyncio.BufferedProtocol):
         self._head[: len(rest)] = rest
         self._filled = len(rest)
         self._complete()
+
+    def _holds(self, nbytes: int) -> bool:
+        """Count what came of the current body; where all bodies are too much together, it is refused."""
+        assert self._current is not None
+        try:
+            self._current.hold(nbytes)
+        except ServeError as error:
+            self._refuse_current(error)
+            return False
+        return True
 
     def _drop(self, nbytes: int) -> None:
         """Bytes of a body nobody wants."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from assay.core.units import Seconds
+from assay.core.units import Bytes, Seconds
 from assay.serve.errors import ServeError
 from assay.serve.http.message import Answer, error_answer
 
 if TYPE_CHECKING:
-    from assay.serve.http.buffers import Buffer
+    from assay.serve.http.buffers import Buffer, Held
     from assay.serve.http.head import Head
     from assay.serve.inference import InferRequest
 
@@ -21,10 +21,12 @@ class Answered(Protocol):
 class Exchange:
     """``body`` may be looked at until ``release``.  Answers leave in the order of requests; only the first counts."""
 
-    __slots__ = ("answer", "arrived_s", "body", "buffer", "connection", "context", "head", "request")
+    __slots__ = ("answer", "arrived_s", "body", "buffer", "connection", "context", "head", "held", "memory", "request")
 
-    def __init__(self, connection: Answered, head: Head, arrived_s: Seconds) -> None:
+    def __init__(self, connection: Answered, head: Head, arrived_s: Seconds, memory: Held) -> None:
         self.connection = connection
+        self.memory = memory
+        self.held: Bytes = 0
         self.head = head
         self.arrived_s = arrived_s
         self.body: memoryview | bytes = b""
@@ -45,9 +47,16 @@ class Exchange:
     def fail(self, error: ServeError) -> None:
         self.reply(error_answer(error))
 
+    def hold(self, count: Bytes) -> None:
+        """So many bytes more belong to the body until ``release``.  Raises ServeError where all are too many."""
+        self.memory.add(count)
+        self.held += count
+
     def release(self) -> None:
         """The body is not needed any more: its buffer serves the next request."""
         self.body = b""
+        self.memory.used -= self.held
+        self.held = 0
         if self.buffer is not None:
             self.buffer.release()
             self.buffer = None

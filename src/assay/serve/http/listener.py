@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 
 from assay.core.errors import NotAvailable
-from assay.serve.http.buffers import BufferPool
+from assay.serve.http.buffers import BufferPool, Held
 from assay.serve.http.connection import Connection
 from assay.serve.http.exchange import Application, Exchange
 from assay.serve.http.head import HeadParser
@@ -26,6 +26,7 @@ class Listener(Listening[Connection]):
         self.application = application
         self.heads = HeadParser()
         self.pool = BufferPool()
+        self.memory = Held(limits.held)
         self.scratch = memoryview(bytearray(64 * 1024))
         self._seen = seen
 
