@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--precision", default="fp32", show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only N samples, drawn from all of them by --seed.")
 @click.option(
     "--preprocess",
     metavar="FILE.py:fn|fast",

@@ -25,7 +25,8 @@ class Reader(Protocol):
 
     ``synthetic`` readers never count as accuracy.  ``labels`` are class names in target order,
     None where there are none.  ``preprocess`` is the transform (as data) that suits the items when
-    the model brings none of its own.
+    the model brings none of its own.  A reader that goes through what lies before an item to reach it
+    says so with an attribute ``streams = True``.
     """
 
     name: str

@@ -46,6 +46,7 @@ class IterableReader:
     """
 
     synthetic = False
+    streams = True
     labels: tuple[str, ...] | None = None
     preprocess: Mapping[str, Any] | None = None
 

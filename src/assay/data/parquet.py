@@ -35,6 +35,7 @@ class ParquetReader:
     """An item is the image's bytes, its id ``FILE/ROW``.  A few rows at a time are held in memory."""
 
     synthetic = False
+    streams = True
     labels: tuple[str, ...] | None = None
     preprocess: Mapping[str, Any] | None = None
 

@@ -98,7 +98,8 @@ class Data:
     ``reader`` is None without data: then samples are drawn from the signature.  ``not_evaluated`` is
     the reason why accuracy is not checked, None when it is.  ``identity`` changes when the data do.
     ``better`` says whether more of the task's figure is good, None where nobody said.  ``sizes`` are those given to
-    free dims of the file; ``signature`` has them in place.
+    free dims of the file; ``signature`` has them in place.  ``drawn_from`` is of how many the samples were drawn, None
+    where these are all.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Data:
     identity: str = ""
     better: bool | None = True
     sizes: tuple[tuple[str, int], ...] = ()
+    drawn_from: int | None = None
 
     @property
     def conditions(self) -> dict[str, Any]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.core.dataset import Item, Reader, Scored
+from assay.core.dataset import Scored
 from assay.core.errors import BadInput
 from assay.core.record import Figure
 from assay.core.sequential import SequentialAnswer, sequential_drop
-from assay.job.context import Data
 from assay.measure.predictions import PairedResult, compare_predictions, read_predictions
 from assay.pipeline import ShardStore
 
@@ -111,33 +109,6 @@ class Watch:
             self._rows += store.shard_rows(self._next)
             self._next += 1
         return self._next > before and _answer(self._against, self._reference, self._rows).answer is not None
-
-
-def in_random_order(data: Data, seed: int) -> Data:
-    """The same samples, drawn: a sequential test needs that."""
-    assert data.reader is not None
-    order = list(range(len(data.reader)))
-    random.Random(seed).shuffle(order)  # noqa: S311 - a shuffle, not a secret
-    return replace(data, reader=_Drawn(data.reader, order), identity=f"{data.identity}, in the order of seed {seed}")
-
-
-class _Drawn:
-    """A reader whose items come in another order."""
-
-    def __init__(self, reader: Reader, order: Sequence[int]) -> None:
-        self._reader = reader
-        self._order = order
-        self.name = reader.name
-        self.synthetic = reader.synthetic
-        self.labels: tuple[str, ...] | None = reader.labels
-        self.preprocess: Mapping[str, Any] | None = reader.preprocess
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def items(self, start: int = 0, stop: int | None = None) -> Iterator[Item]:
-        for place in self._order[start:stop]:
-            yield from self._reader.items(place, place + 1)
 
 
 def _answer(against: Against, reference: Mapping[str, Scored], rows: Sequence[Scored]) -> SequentialAnswer:

@@ -16,7 +16,8 @@ from assay.data.fast_image import FastImageTransform
 from assay.data.image import ImageTransform
 from assay.job.context import Data
 from assay.job.dataset import open_data
-from assay.job.evaluate.against import LOOK_EVERY, Against, Comparison, Watch, compared, in_random_order
+from assay.job.drawing import in_random_order, some_of
+from assay.job.evaluate.against import LOOK_EVERY, Against, Comparison, Watch, compared
 from assay.job.evaluate.fusing import exported, fuse
 from assay.job.evaluate.through import Passed, Runner, Work, evaluate_through
 from assay.job.folder import check_folder
@@ -183,13 +184,13 @@ def _work(asked: Evaluation, opened: _Opened, reference: Sequence[Scored]) -> Wo
     ready, data = opened.ready, opened.data
     if data.reader is None or data.task is None:
         raise BadInput(f"accuracy cannot be evaluated: {data.not_evaluated}")
+    sequential = asked.against is not None and asked.against.sequential
     total = min(len(data.reader), asked.limit or len(data.reader))
-    what = (ready.candidate, ready.signature, data, data.task)
-    work = Work(*what, total, asked.batch, asked.max_failures, asked.dumps)
-    if asked.against is None or not asked.against.sequential:
+    drawn = in_random_order(data, asked.seed) if sequential else some_of(data, asked.limit, asked.seed)
+    work = Work(ready.candidate, ready.signature, drawn, data.task, total, asked.batch, asked.max_failures, asked.dumps)
+    if asked.against is None or not sequential:
         return work
-    drawn = in_random_order(data, asked.seed)
-    return replace(work, data=drawn, shard_size=LOOK_EVERY, enough=Watch(asked.against, reference))
+    return replace(work, shard_size=LOOK_EVERY, enough=Watch(asked.against, reference))
 
 
 def open_for_throughput(asked: Evaluation, source: SourceOptions) -> Prepared:
@@ -217,7 +218,8 @@ def _open_data(request: RunRequest, objects: Objects, ready: Prepared) -> Data:
     except BadInput as error:
         try:
             _, free = sliding(lambda feed: feed, ready.signature, Windows())
-            data = open_data(request, objects, ready.model, free)
+            sizeless = replace(ready.model, inputs=None)  # its sizes are the window's
+            data = open_data(request, objects, sizeless, free)
         except BadInput:
             raise error from None
         if data.task is None or data.task.name != "segmentation":
@@ -273,7 +275,7 @@ def _evaluated(
     conditions: dict[str, Any] = {
         "data": asked.data,
         "samples": outcome.read,
-        "available": len(data.reader),
+        "available": data.drawn_from or len(data.reader),
         "synthetic": False,
         "task": work.task.name,
         "transform": None if data.transform is None else dict(data.transform.to_json()),

@@ -10,6 +10,7 @@ from assay.core.engine import Candidate
 from assay.core.errors import AssayError, BadInput
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Data
+from assay.job.drawing import some_of
 from assay.job.evaluate.through import Passed, Work, evaluate_through
 from assay.job.keys import stage_key
 from assay.job.stages.under_way import hopeless, under_way
@@ -20,7 +21,7 @@ EVALUATION_BATCH = 32
 
 
 def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Data) -> Record:
-    """Score every sample; keep each prediction; pair with the reference's predictions.
+    """Score every sample, or as many drawn ones as the effort allows; keep each prediction; pair with the reference's.
 
     The reference must have been evaluated first.  Data that cannot give an accuracy make a
     skipped Record with the reason.
@@ -28,9 +29,9 @@ def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Dat
     is_reference = candidate.digest == reference.digest
     stage = "evaluate-reference" if is_reference else f"evaluate-{candidate.engine}-{candidate.options.precision}"
     ctx.progress.stage("evaluate", f"{candidate.label}{' (reference)' if is_reference else ''}")
-    limit = ctx.request.effort.max_samples
+    data = some_of(data, ctx.request.effort.max_samples, ctx.request.seed)
     conditions = _conditions(ctx, data)
-    key = stage_key("evaluate", ctx.environment, candidate.digest, reference.digest, conditions, limit)
+    key = stage_key("evaluate", ctx.environment, candidate.digest, reference.digest, conditions)
     saved = ctx.folder.finished(stage, key)
     unchanged = saved is not None
     if saved is None:
@@ -53,18 +54,13 @@ def _conditions(ctx: Context, data: Data) -> dict[str, Any]:
     return {
         "data": data.name,
         "synthetic": not data.real,
-        "samples": None if reader is None else _count(ctx, len(reader)),
-        "available": None if reader is None else len(reader),
+        "samples": None if reader is None else len(reader),
+        "available": None if reader is None else data.drawn_from or len(reader),
         "task": data.task.name if data.task else None,
         "transform": None if data.transform is None else dict(data.transform.to_json()),
         "weights": ctx.model.weights,
         "identity": data.identity,
     }
-
-
-def _count(ctx: Context, available: int) -> int:
-    limit = ctx.request.effort.max_samples
-    return available if limit is None else min(available, limit)
 
 
 def _evaluate(

@@ -69,7 +69,7 @@ def _one(ctx: Context, point: Point, tail: Tail, until_s: Seconds) -> None:
 
 
 def _on_fewer(ctx: Context, tail: Tail, samples: int | None) -> Context:
-    """The accuracy on the first ``samples`` samples, where it has to be fewer than there are."""
+    """The accuracy on ``samples`` drawn samples, where it has to be fewer than there are."""
     asked = ctx.request.effort.max_samples
     if samples is None or (asked is not None and asked <= samples):
         return ctx
