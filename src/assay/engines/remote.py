@@ -4,7 +4,8 @@ The artifact is a JSON file: ``{"url": …, "protocol": "http" | "grpc", "model"
 where ``url`` is the server's base (``http://host:port``; a path such as ``/v2/models/NAME`` is
 ignored) and ``version`` may be missing.  Tensors travel in the binary extension where the server
 offers it, else as JSON.  Each instance is one connection.  What the server runs is its own
-choice: nothing about precision or provider can be attested.
+choice: nothing about precision or provider can be attested.  The precision that is asked for is what the user
+says of the server; it decides how its answers are judged.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class RemoteEngine:
     name = "remote"
     reads: tuple[str, ...] = ("remote",)
     opens: tuple[str, ...] = ("remote",)
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16", "int8")
 
     def version(self) -> str:
         """Of the protocol: the server's own is the server's business."""
