@@ -17,6 +17,7 @@ def test_a_server_is_compared_with_its_file(running, support, classifier, tmp_pa
     told = capsys.readouterr()
     assert word in told.out
     assert "a server does not say what it ran" in told.out + told.err
+    assert ("judged as fp32" in told.err) is (code == 1)
     assert "second build" not in told.out, "a running server is not built here"
     assert "compare   8 samples at batch 1, 2, 8: " in told.err
 

@@ -61,6 +61,9 @@ class Pair:
     self_consistency: bool = True
 
 
+SAY_PRECISION = "the server was judged as fp32; if it runs bf16, fp16 or int8, say so: --precision"
+
+
 @dataclass(frozen=True)
 class Compared:
     """``judged`` is the class, ``text`` its reason."""
@@ -94,6 +97,8 @@ def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compar
         served = candidate.candidate.artifact.format == SERVED
         data = data_of(pair, source, reference, candidate)
         found = _compare(pair, (reference, candidate), data, None if served else rebuilt)
+        if served and pair.precision == "fp32" and found.verdict.exit_code:
+            found = replace(found, warnings=(*found.warnings, SAY_PRECISION))
         progress.done(found.judged)
         return found
 
