@@ -13,8 +13,8 @@
 The precision is the faster one of those both sides can run, measured first.  ``--model`` takes another model, such as
 one that is to this processor what resnet18 is to a faster one: the less the engine takes, the more a server counts.
 Everything is written to ``--out`` (report.md and records.jsonl); the exit code is 3 when a target is missed.  Needs
-scripts/install-triton and wrk.  In full about 12 minutes on two cores; ``--smoke`` a minute, and its figures mean
-nothing.
+scripts/install-triton and wrk.  In full about 25 minutes on two cores, half of them for goodput; ``--smoke`` a minute,
+and its figures mean nothing.
 """
 
 from __future__ import annotations

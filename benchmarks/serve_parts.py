@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import serve_models as models
-from serve_goodput import Trial, best_of, duel
+from serve_goodput import Trial, best_of, duel, long_enough_s
 from serve_load import Block, Target, WrkRequest, perf_analyzer, poisson, raw_binary, through_regions, wrk
 from tests.serve_peers import triton as peer
 from tests.serve_peers.ours import Ours, ours
@@ -53,15 +53,17 @@ class Sizes:
     clients: tuple[int, ...] = CLIENTS
     configurations: tuple[tuple[int, int], ...] = CONFIGURATIONS
     starts: int = 5
-    trials: int = 32
-    rounds: int = 3
+    trials: int = 24
+    trial_s: float | None = None
+    """None: as long as a rate needs."""
+    rounds: int = 4
     shapes: tuple[tuple[int, int], ...] = ((1, 1), (1, 2), (MAX_BATCH, 1), (MAX_BATCH, 2))
     """(batch, streams) of the engine alone."""
     least_s: float = 1.0
     smoke: bool = False
 
 
-SMOKE = Sizes(0.4, 1, 0.3, (1, 4), ((1, 0), (1, 2000)), 1, 2, 1, ((1, 2),), 0.5, True)
+SMOKE = Sizes(0.4, 1, 0.3, (1, 4), ((1, 0), (1, 2000)), 1, 2, 0.4, 1, ((1, 2),), 0.5, True)
 
 
 @dataclass(frozen=True)
@@ -391,11 +393,16 @@ def goodput(bench: Bench) -> None:
         capacity = wrk(here, 32, max(2 * sizes.least_s, sizes.search_s), request).rate
         limit_s = 8 * single.p50_s
         tried = [at(there, _named(*configuration)) for configuration in sizes.configurations]
-        mine, *theirs = [_answered(bench, target, content) for target in (here, *tried)]
-        best = best_of(theirs, capacity, limit_s, max(1, sizes.trials // 4))
+        quick = [_answered(bench, target, content, lambda _: sizes.block_s) for target in tried]
+
+        def seconds(rate: float) -> float:
+            return sizes.trial_s or long_enough_s(rate, limit_s)
+
+        mine, *theirs = [_answered(bench, target, content, seconds) for target in (here, *tried)]
+        best = best_of(quick, theirs, capacity, limit_s, max(1, sizes.trials // 3))
         found = duel(mine, theirs[best], capacity, limit_s, sizes.trials, sizes.rounds)
     conditions = {"limit_s": limit_s, "arrivals": "poisson", "share": 0.99, "best": tried[best].name}
-    conditions |= {"precision": bench.precision, "capacity": capacity, "trial_s": sizes.block_s, "trials": sizes.trials}
+    conditions |= {"precision": bench.precision, "capacity": capacity, "trials": sizes.trials}
     text = f"{found.shown(0)} within {1e3 * limit_s:.0f} ms, {tried[best].name} {found.shown(1)}"
     figures = {"goodput": found.figure(0), "goodput.triton": found.figure(1)}
     if (by := found.ratio()) is not None:
@@ -404,13 +411,14 @@ def goodput(bench: Bench) -> None:
     bench.add(Row("goodput", "Poisson, 99 % within 8 × t(1)", conditions, figures, text, "≥ Triton's", found.met()))
 
 
-def _answered(bench: Bench, target: Target, content: bytes) -> Trial:
-    """Warms ``target`` up.  What it returns is the latency within which 99 % of a trial's requests were answered."""
+def _answered(bench: Bench, target: Target, content: bytes, seconds: Callable[[float], float]) -> Trial:
+    """Warms ``target`` up.  What it returns is the latency within which 99 % of a trial's requests were answered;
+    ``seconds`` is how long one of a rate takes."""
     request = raw_binary(target.model, content)
     wrk(target, 4, bench.sizes.least_s, request)
 
     def trial(rate: float, seed: int) -> float:
-        return percentile(poisson(target, request, rate, bench.sizes.block_s, seed).latencies_s, 0.99)
+        return percentile(poisson(target, request, rate, seconds(rate), seed).latencies_s, 0.99)
 
     return trial
 

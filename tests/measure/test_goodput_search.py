@@ -64,8 +64,8 @@ def test_trials_are_in_turns_and_every_step_has_its_own_arrivals():
 def test_the_best_of_several_is_found_among_stalls():
     held = [40.0, 60.0, 120.0, 80.0, 50.0]
     servers = [server(h, 0.1, i) for i, h in enumerate(held)]
-    assert goodput.best_of(servers, CAPACITY, LIMIT_S, 8) == 2
-    assert goodput.best_of(servers[:1], CAPACITY, LIMIT_S, 8) == 0
+    assert goodput.best_of(servers, servers, CAPACITY, LIMIT_S, 8) == 2
+    assert goodput.best_of(servers[:1], servers[:1], CAPACITY, LIMIT_S, 8) == 0
 
 
 @pytest.mark.parametrize(("mine", "theirs", "met"), [(130.0, 100.0, True), (80.0, 100.0, False)])
@@ -84,3 +84,14 @@ def test_a_side_that_held_nothing_has_no_rate_and_no_ratio():
     assert found.figure(1).value is None
     assert found.shown(1) == "less than 12/s"
     assert not goodput.duel(server(5.0), server(5.0), CAPACITY, LIMIT_S, 24, rounds=1).met()
+
+
+def test_a_side_that_held_nothing_in_half_of_the_searches_has_no_rate():
+    nothing, held = goodput.Held(0.0, 12.5), goodput.Held(80.0, 12.5)
+    assert goodput.Duel([(nothing, held), (nothing, held), (held, held), (held, held)]).figure(0).value is None
+    assert goodput.Duel([(nothing, held), (held, held), (held, held), (held, held)]).figure(0).value == 80.0
+
+
+def test_a_trial_is_long_enough_for_a_queue_to_grow():
+    assert [goodput.long_enough_s(rate, 0.04) for rate in (400.0, 100.0, 10.0)] == [2.0, 4.0, 6.0]
+    assert goodput.long_enough_s(400.0, 0.3) == 3.0
