@@ -74,14 +74,16 @@ def test_fused_normalising_needs_pictures(models: Any, tmp_path: Path) -> None:
         evaluate_one(asked, SourceOptions(out_dir=tmp_path / "work"), Silent())
 
 
-def test_fast_preprocessing_says_what_it_costs(models: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [None, 60])
+def test_fast_preprocessing_says_what_it_costs(models: Any, tmp_path: Path, limit: int | None) -> None:
     pytest.importorskip("torch")
-    exact = evaluated(models[0], tmp_path)
-    fast = evaluated(models[0], tmp_path, preprocess="fast")
+    exact = evaluated(models[0], tmp_path, limit=limit)
+    fast = evaluated(models[0], tmp_path, preprocess="fast", limit=limit)
     (note,) = [n for n in fast.notes if n.startswith("fast preprocessing")]
     top1 = exact.record.value("accuracy.top1")
     assert f"{fast.record.value('accuracy.top1'):.4f} against {top1:.4f} exactly" in note
     cost = fast.record.details["fast_preprocessing"]
+    assert cost["n"] == exact.record.conditions["samples"] == (limit or 450)
     assert cost["drop"]["value"] == pytest.approx(top1 - fast.record.value("accuracy.top1"))
     assert fast.record.conditions["transform"]["kind"] == "fast_image"
 

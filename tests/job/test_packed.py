@@ -199,3 +199,11 @@ def test_a_run_starts_from_a_model(
 def test_no_plan_is_made_for_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["run", str(tmp_path / "net.onnx"), "--dry-run"]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["timm:resnet18", "http://127.0.0.1:9/v2/models/net", "net.py:make"])
+def test_inspect_opens_files_and_runs_nothing(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text("raise SystemExit('it ran')\n")
+    assert run_cli(["inspect", what]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.py"]

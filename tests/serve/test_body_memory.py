@@ -1,11 +1,13 @@
 """Bodies of all clients together: what came is counted until it is answered, what was only announced is not."""
 
 import gzip
+import io
 import json
 import socket
 import time
 
 import pytest
+from PIL import Image
 
 from assay.serve.http.listener import Listener
 
@@ -64,7 +66,7 @@ def test_what_came_is_counted_and_more_is_refused_until_there_is_room(small, for
         if form == "length":
             one.sendall(head(f"Content-Length: {LIMIT // 2}") + bytes(19_000))
         else:
-            one.sendall(head("Transfer-Encoding: chunked") + b"4a38\r\n" + bytes(18_994))
+            one.sendall(head("Transfer-Encoding: chunked") + b"4a39\r\n" + bytes(19_000))
     until(small, 38_000)
     assert asked(small, BODY)[0] == 200
     assert asked(small, BODY + b" " * 3_000) == (503, True)
@@ -94,3 +96,47 @@ def test_refused_and_broken_requests_hold_nothing(small):
     assert asked(small, bytes(LIMIT))[0] == 413
     assert asked(small, b"no gzip", "Content-Encoding: gzip")[0] == 400
     until(small, 0)
+
+
+def test_one_byte_chunks_hold_what_they_carry(small):
+    """The framing of a chunk takes six times what it carries here."""
+    chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in BODY + b" " * 12_000) + b"0\r\n\r\n"
+    with connect(small) as client:
+        client.sendall(head("Transfer-Encoding: chunked", "Connection: close") + chunks)
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 200 ")
+    until(small, 0)
+
+
+def test_a_picture_is_held_until_it_is_answered(running, classifier, monkeypatch):
+    """Its bytes wait for a decoder long after they were received."""
+    made, seen = [], []
+
+    class Noted(Listener):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("assay.serve.server.Listener", Noted)
+    png = io.BytesIO()
+    Image.effect_noise((400, 400), 90).convert("RGB").save(png, "png")
+    content = png.getvalue()
+    with running({"model": [{"source": str(classifier), "name": "pictures"}]}) as server:
+        submit = made[0].application._submits.submit
+
+        def noted(request, done):
+            seen.append(made[0].memory.used)
+            return submit(request, done)
+
+        monkeypatch.setattr(made[0].application._submits, "submit", noted)
+        with connect(server) as client:
+            lines = ["POST /predict/pictures HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}"]
+            client.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode() + content)
+            said = b""
+            while piece := client.recv(65536):
+                said += piece
+        assert said.startswith(b"HTTP/1.1 200 "), said[:300]
+    assert seen == [len(content)]
+    assert made[0].memory.used == 0

@@ -138,6 +138,17 @@ def test_names(source, name):
     assert served_name(Serving(source)) == name
 
 
+def test_what_is_said_for_all_models_is_not_meant_for_bundles_beside_them(classifier):
+    """A bundle is opened as it was proved, and refuses anything else."""
+    table = {"engine": "openvino", "precision": "bf16"}
+    mixed = request_of({**table, "model": [{"source": str(classifier)}, {"source": "timm:resnet18"}]})
+    assert [(m.engine, m.precision) for m in mixed.models] == [(None, "fp32"), ("openvino", "bf16")]
+    alone = request_of({**table, "model": [{"source": str(classifier)}]})
+    assert [(m.engine, m.precision) for m in alone.models] == [("openvino", "bf16")]
+    said = request_of({"model": [{"source": str(classifier), "precision": "bf16"}, {"source": "timm:resnet18"}]})
+    assert [m.precision for m in said.models] == ["bf16", "fp32"]
+
+
 def test_a_name_must_fit_a_url():
     with pytest.raises(BadInput, match="letters"):
         served_name(Serving("a.onnx", name="a/b"))

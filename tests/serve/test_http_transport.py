@@ -398,3 +398,36 @@ def test_a_client_that_does_not_read_the_last_answer_is_left():
         return left
 
     assert asyncio.run(main()) == 0
+
+
+def test_a_body_that_takes_longer_than_an_answer_may_is_answered_all_the_same():
+    """``request_s`` counts from the complete request; the body has a limit of its own."""
+
+    class Pages:
+        def admit(self, head):
+            pass
+
+        def handle(self, exchange):
+            size = len(exchange.body)
+            exchange.release()
+            exchange.reply(Answer(200, (str(size).encode(),)))
+
+    async def main():
+        listener = Listener(Pages(), Limits(request_s=0.01))
+        port = await listener.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ")
+        (connection,) = listener._connections
+        while connection._current is None:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        connection.sweep(connection._now())
+        writer.write(b"other")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        body = await reader.readexactly(2)
+        writer.close()
+        listener.stop_accepting()
+        await listener.drained(0.0)
+        return head.split()[1], body
+
+    assert asyncio.run(main()) == (b"200", b"10")

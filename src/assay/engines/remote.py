@@ -33,6 +33,7 @@ class RemoteEngine:
     reads: tuple[str, ...] = ("remote",)
     opens: tuple[str, ...] = ("remote",)
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16", "int8")
+    status = "runs whatever the server runs: a precision is what you say of it"
 
     def version(self) -> str:
         """Of the protocol: the server's own is the server's business."""

@@ -22,6 +22,7 @@ from assay.job.request import Objects, RunRequest
 from assay.sources.built import defining_file
 
 DRAWN = "drawn from the signature"
+SYNTHETIC = "synthetic"
 NO_DATA = "no data were given (--data)"
 
 
@@ -35,9 +36,9 @@ class _Found:
 def open_data(request: RunRequest, objects: Objects, model: Model, signature: Signature) -> Data:
     """Fails before anything long runs: an unknown reader, an empty folder, items that do not fit the model.
 
-    Free dims that ``--shape`` gave a size have that size in every sample.
+    Samples that are drawn have the sizes of the model's inputs (``--shape``) where the file leaves a dim free.
     """
-    sizes = _sizes(signature, model)
+    sizes = _sizes(signature, model) if _drawn(request, objects) else {}
     signature, given = _with_sizes(signature, sizes), tuple(sorted(sizes.items()))
     ranges = request.export.ranges
     if request.data is None and objects.data is None:
@@ -56,14 +57,24 @@ def open_data(request: RunRequest, objects: Objects, model: Model, signature: Si
     return Data(name, signature, request.seed, found.reader, transform, task, why, ranges, identity, better, given)
 
 
+def _drawn(request: RunRequest, objects: Objects) -> bool:
+    """Real samples have sizes of their own."""
+    if objects.data is not None:
+        return False
+    return request.data is None or request.data.partition(":")[0] == SYNTHETIC
+
+
 def _sizes(signature: Signature, model: Model) -> dict[str, int]:
-    """What the model's inputs say where the file leaves a dim free, the batch excepted."""
+    """What the model's inputs say where the file leaves a dim free, the batch excepted.  Raises BadInput for two sizes
+    of one dim."""
     asked = {spec.name: spec.shape for spec in model.inputs or ()}
-    sizes = {}
+    sizes: dict[str, int] = {}
     for spec in signature.inputs:
         for axis, (dim, size) in enumerate(zip(spec.shape, asked.get(spec.name, ()), strict=False)):
-            if isinstance(dim, str) and isinstance(size, int) and axis != spec.batch_axis:
-                sizes[dim] = size
+            if not isinstance(dim, str) or not isinstance(size, int) or axis == spec.batch_axis:
+                continue
+            if sizes.setdefault(dim, size) != size:
+                raise BadInput(f"the dim {dim!r} of input {spec} cannot be both {sizes[dim]} and {size}")
     return sizes
 
 

@@ -9,7 +9,7 @@ from importlib import metadata, util
 from typing import Any
 
 from assay.engines import ENGINES
-from assay.job.opening import engine
+from assay.job.opening import engine, hardware_status
 from assay.measure.environment import environment
 
 
@@ -98,7 +98,8 @@ def _engines() -> Iterator[Finding]:
         found = engine(name)
         works = [p for p in found.precisions if found.unavailable("cpu", p) is None]
         if works:
-            yield Finding(f"engine {name}", "ok", f"works here in {', '.join(works)}")
+            status = hardware_status(found, "cpu")
+            yield Finding(f"engine {name}", "ok", status or f"works here in {', '.join(works)}")
         else:
             why = found.unavailable("cpu", found.precisions[0]) or "unavailable"
             yield Finding(f"engine {name}", "missing", why)

@@ -39,6 +39,10 @@ def inspect_model(path: Path, *, nodes: bool, trust: bool = False) -> Inspection
 
 def inspect_file(path: Path, *, nodes: bool) -> Inspection:
     """Raises BadInput for a missing, corrupt or unknown file."""
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, not a model file, and no bundle")
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}", remedy="it reads files and bundles; assay export makes a file")
     artifact = file_model(path)
     if artifact.format == "onnx":
         return _onnx(describe(path), nodes)

@@ -10,8 +10,10 @@ from assay.bundle.manifest import NAME, manifest_digest, parse_digest, verify_ma
 from assay.core.engine import Candidate, OpenOptions, Session
 from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
+from assay.core.shapes import ShapeSpec
 from assay.core.tensors import Signature
 from assay.job.opening import open_candidate, with_module
+from assay.sources.inputs import fit_shapes
 
 
 def bundle_folder(spec: str) -> Path | None:
@@ -58,8 +60,11 @@ def packed_model(
     *,
     trust: bool = False,
     digest: str | None = None,
+    shapes: tuple[ShapeSpec, ...] = (),
 ) -> tuple[Model, Candidate, Signature]:
-    """What the bundle holds; it is opened as it was proved.  Raises as ``whole_bundle`` and ``refuse_other``."""
+    """What the bundle holds; it is opened as it was proved.  ``shapes`` gives sizes to free dims of its
+    inputs.  Raises as ``whole_bundle`` and ``refuse_other``, and SignatureMismatch for shapes that do not fit.
+    """
     bundle = whole_bundle(folder, trust=trust, digest=digest)
     assert bundle.artifact is not None
     candidate = bundle.candidate
@@ -70,7 +75,7 @@ def packed_model(
         spec=str(folder),
         artifact=artifact,
         weights=f"packed in {folder.name}",
-        inputs=bundle.signature.inputs,
+        inputs=fit_shapes(bundle.signature.inputs, shapes),
         preprocess=bundle.preprocess,
         labels=bundle.labels,
         runs_code=bundle.runs_code,
@@ -87,7 +92,7 @@ def refuse_other(bundle: Bundle, engine_name: str | None, asked: OpenOptions) ->
     other = [f"not {engine_name}"] if engine_name not in (None, bundle.candidate.engine) else []
     for name in ("precision", "device", "threads"):
         wanted = getattr(asked, name)
-        if wanted not in (getattr(default, name), getattr(proved, name)):
+        if wanted not in (getattr(default, name), getattr(proved, name)) and f"{wanted}:0" != getattr(proved, name):
             other.append(f"not {name} {wanted}")
     if other:
         raise BadInput(

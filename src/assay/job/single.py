@@ -53,8 +53,10 @@ def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = No
     if folder is not None:
         if source.md5 is not None:
             raise BadInput("--md5 pins no bundle", remedy="--sha256 with the digest of its manifest.json")
-        packed = packed_model(folder, wanted.engine, wanted.options, trust=source.trust, digest=source.sha256)
-        return Prepared(*packed, depth=0)
+        opened = packed_model(
+            folder, wanted.engine, wanted.options, trust=source.trust, digest=source.sha256, shapes=source.shapes
+        )
+        return Prepared(*opened, depth=0)
     model = resolve_model(wanted.spec, source)
     found = engine(wanted.engine) if wanted.engine else engine_for(model.artifact)
     device = device_name(wanted.options.device)

@@ -250,10 +250,11 @@ def _against(ready: _Ready, other: Against, progress: Progress, keep: Path | Non
     folder = ready.opening.options.out_dir / "against"
     here = replace(ready.opening.options, out_dir=folder)
     options = replace(ready.prepared.candidate.options, precision=other.precision or ready.asked.precision)
-    if bundle_folder(other.model):
-        options = OpenOptions(precision=other.precision or OpenOptions().precision)
+    name = other.engine or ready.asked.engine
+    if bundle_folder(other.model):  # opened as it was proved, unless it is asked for otherwise
+        name, options = other.engine, OpenOptions(precision=other.precision or OpenOptions().precision)
     progress.stage("open", other.model)
-    prepared = prepare(Wanted(other.model, other.engine or ready.asked.engine, options), here)
+    prepared = prepare(Wanted(other.model, name, options), here)
     progress.done(prepared.candidate.label)
     second = _side(prepared, _opening(other.model, prepared, here))
     records = []

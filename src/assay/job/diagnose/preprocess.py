@@ -21,6 +21,7 @@ from assay.diagnose.preprocessing import CLOSE, Parity, StepDifference, explain,
 from assay.job.compare_two import Pair, opened_pair
 from assay.job.context import Data
 from assay.job.dataset import open_data
+from assay.job.drawing import some_of
 from assay.job.opening import open_candidate
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
@@ -160,7 +161,9 @@ def _costs(
     if data.task is None or data.reader is None:
         return (), None, data.not_evaluated or "the data have no targets"
     assert data.transform is not None
-    items = list(data.reader.items(0, asked.scored))
+    some = some_of(data, asked.scored, data.seed).reader
+    assert some is not None
+    items = list(some.items())
     ways: list[tuple[str, Callable[[Item], Array]]] = [("training", lambda item: _run(data.transform, item))]
     ways.append(("deployed", lambda item: _laid(_run(deployed, item), found)))
     if len(found.steps) > 1:

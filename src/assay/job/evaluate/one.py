@@ -45,7 +45,7 @@ class Evaluation:
     ``.gz`` or ``.jsonl`` is the predictions' file, and the shards then lie beside it until it is whole.
     ``dumps`` is a folder that receives every output as vendor tools dump them.  ``preprocess`` is a user's
     ``FILE.py:fn``, or ``fast``.  ``fuse`` makes the normalising part of the graph.  ``against`` pairs the result
-    with an earlier one; ``seed`` draws the order of a sequential one.
+    with an earlier one; ``seed`` draws the order of a sequential one, and the ``limit`` samples of another.
     """
 
     model: str
@@ -170,7 +170,7 @@ class _Fast:
 def _cost_of_fast(opened: _Opened, work: Work, passed: Passed, folder: Path, progress: Progress) -> _Fast:
     """The same samples once more, prepared exactly."""
     progress.stage("evaluate", f"{work.total} samples, prepared exactly")
-    exact = replace(work, data=opened.exact, dumps=None, enough=None)
+    exact = replace(work, data=replace(work.data, transform=opened.exact.transform), dumps=None, enough=None)
     found = evaluate_through(
         exact, lambda flow: ShardStore(folder / "exact", {}), lambda n: progress.advance(n, work.total)
     )
@@ -218,8 +218,7 @@ def _open_data(request: RunRequest, objects: Objects, ready: Prepared) -> Data:
     except BadInput as error:
         try:
             _, free = sliding(lambda feed: feed, ready.signature, Windows())
-            sizeless = replace(ready.model, inputs=None)  # its sizes are the window's
-            data = open_data(request, objects, sizeless, free)
+            data = open_data(request, objects, ready.model, free)
         except BadInput:
             raise error from None
         if data.task is None or data.task.name != "segmentation":
@@ -276,6 +275,7 @@ def _evaluated(
         "data": asked.data,
         "samples": outcome.read,
         "available": data.drawn_from or len(data.reader),
+        "identity": data.identity,
         "synthetic": False,
         "task": work.task.name,
         "transform": None if data.transform is None else dict(data.transform.to_json()),

@@ -22,6 +22,7 @@ from typing import Any
 
 from assay.core.errors import BadInput, UnknownName
 from assay.core.units import parse_bytes, parse_seconds
+from assay.job.packed import bundle_folder
 from assay.job.serve.options import MOST_PIXELS, Batching, ServeRequest, Serving
 from assay.serve.settings import Access, Limits, ServeSettings
 
@@ -44,6 +45,8 @@ _MODEL = ("source", "name", "engine", "precision", "device", "preprocess", "trus
 _SERVER = ("host", "http_port", "grpc_port", "metrics_port", "drain", "access_log")
 _ACCESS = ("token_file", "tls_cert", "tls_key", "admin", "allow_host")
 _REQUEST = ("watch", "watch_every", "max_pixels", "decoders", "check_goldens", "shadow", "shadow_out")
+_OF_MODELS = ("engine", "precision", "device")
+"""Said for all: bundles beside other models, which were proved with their own, are not meant."""
 _TABLES = ("limits", "model")
 KEYS = (*_BATCHING, *_MODEL[1:], *_SERVER, *_ACCESS, *_REQUEST, *_TABLES)
 SHORTEST_TOKEN = 8
@@ -86,12 +89,14 @@ def request_of(table: Mapping[str, Any]) -> ServeRequest:
     base = {k: v for k, v in table.items() if k in _BATCHING or k in _MODEL}
     if base.get("name") is not None and len(listed) > 1:
         raise BadInput("--name is for one model", remedy="NAME=SOURCE gives each of several its own")
+    bundles = [isinstance(m.get("source"), str) and bundle_folder(m["source"]) is not None for m in listed]
+    of_bundles = {k: v for k, v in base.items() if k not in _OF_MODELS} if not all(bundles) else base
     return ServeRequest(
-        models=tuple(_serving({**base, **model}) for model in listed),
+        models=tuple(_serving({**(of_bundles if b else base), **m}) for m, b in zip(listed, bundles, strict=True)),
         settings=_settings(table),
         watch=None if table.get("watch") is None else Path(_text(table, "watch")),
         watch_s=_seconds(table.get("watch_every", 1.0), "watch_every"),
-        defaults=_serving({**base, "source": "", "name": None}),
+        defaults=_serving({**{k: v for k, v in base.items() if k not in _OF_MODELS}, "source": "", "name": None}),
         most_pixels=_count(table.get("max_pixels", MOST_PIXELS), "max_pixels"),
         decoders=None if table.get("decoders") is None else _count(table["decoders"], "decoders"),
         check_goldens=_flag(table, "check_goldens", True),

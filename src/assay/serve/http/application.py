@@ -264,7 +264,7 @@ class InferenceApplication:
             raise ServeError(INVALID, "send the picture itself, not a form: curl --data-binary @picture.jpg")
         encoded = np.empty(1, dtype=object)
         encoded[0] = bytes(exchange.body)
-        exchange.release()
+        exchange.free_buffer()
         exchange.context = _asked(exchange.head.query)
         request = InferRequest(found.name, {served.signature.inputs[0].name: encoded}, exchange.arrived_s)
         self._submit(exchange, request)

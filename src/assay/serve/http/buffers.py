@@ -29,7 +29,11 @@ class Held:
     def add(self, count: Bytes) -> None:
         """Raises ServeError (unavailable) where all of them would be too large."""
         if self.used + count > self.limit:
-            raise ServeError(UNAVAILABLE, f"bodies of {self.used} bytes are being worked on", retry_after_s=1.0)
+            raise ServeError(
+                UNAVAILABLE,
+                f"bodies of {self.used} bytes are being worked on, of {self.limit} at most",
+                retry_after_s=1.0,
+            )
         self.used += count
 
 

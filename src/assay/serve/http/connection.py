@@ -140,7 +140,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._exchanges:
             first = self._exchanges[0]
-            if now_s - first.arrived_s > limits.request_s and first.answer is None:
+            waits = first is not self._current and first.answer is None  # a body on its way has a limit of its own
+            if waits and now_s - first.arrived_s > limits.request_s:
                 first.abandon()
                 first.fail(ServeError(EXPIRED, f"no answer within {limits.request_s:g} s"))
         if self._state == _HEAD:
@@ -251,14 +252,13 @@ class Connection(asyncio.BufferedProtocol):
         chunked, exchange = self._chunked, self._current
         assert chunked is not None
         assert exchange is not None
-        if not self._holds(len(data)):
-            return
+        before = len(chunked.content)
         try:
             rest = chunked.feed(data)
         except ServeError as error:
             self._refuse_current(error)
             return
-        if not chunked.done:
+        if not self._holds(len(chunked.content) - before) or not chunked.done:
             return
         exchange.body = memoryview(chunked.content)
         self._chunked = None

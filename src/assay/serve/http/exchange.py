@@ -53,10 +53,14 @@ class Exchange:
         self.held += count
 
     def release(self) -> None:
-        """The body is not needed any more: its buffer serves the next request."""
-        self.body = b""
+        """The body is not needed any more."""
         self.memory.used -= self.held
         self.held = 0
+        self.free_buffer()
+
+    def free_buffer(self) -> None:
+        """The body was copied: its buffer serves the next request."""
+        self.body = b""
         if self.buffer is not None:
             self.buffer.release()
             self.buffer = None
