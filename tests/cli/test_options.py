@@ -4,6 +4,7 @@ import pytest
 
 from assay.cli.main import run_cli
 from assay.cli.options import duration
+from assay.cli.ray_options import engine_for
 from assay.core.errors import BadInput
 
 
@@ -27,3 +28,14 @@ def test_what_is_no_duration_is_told_by_every_verb_alike(verb, text, capsys):
     said = capsys.readouterr().err
     assert f"--duration {text}" in said
     assert "try: --duration 3s" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "cluster", "engine"),
+    [("timm:resnet18", True, "onnxruntime"), ("timm:resnet18", False, None), ("{bundle}", True, None)],
+)
+def test_on_a_cluster_only_what_is_code_is_exported(tmp_path, model, cluster, engine):
+    """A bundle is a file already, and opened by the engine it was proved with."""
+    (tmp_path / "manifest.json").write_text("{}")
+    values = {"engine_name": None, "model": model.format(bundle=tmp_path)}
+    assert engine_for(values, object() if cluster else None) == engine

@@ -45,9 +45,11 @@ def asked_cluster(values: dict[str, Any]) -> Cluster | None:
 
 def engine_for(values: dict[str, Any], cluster: Cluster | None) -> str | None:
     """The engine asked for; on a cluster a MODEL that is code is exported, since a file can be sent."""
+    from assay.job.packed import bundle_folder
     from assay.sources import is_complete
 
-    if values["engine_name"] is None and cluster is not None and not is_complete(values["model"]):
+    sent = is_complete(values["model"]) or bundle_folder(values["model"]) is not None
+    if values["engine_name"] is None and cluster is not None and not sent:
         return "onnxruntime"
     engine: str | None = values["engine_name"]
     return engine
