@@ -84,7 +84,7 @@ BENCHMARKS = (
     *by_model("search", 9, "resnet18", "mobilenetv3_small_100", "regnety_002", "convnextv2_atto"),
     *by_model("tuned", 6, "resnet18", "resnet50", "regnety_016", "convnextv2_atto"),
     Benchmark("serve", "serve.py rest grpc engine null jpeg ready", 10, "serve.py --smoke"),
-    Benchmark("goodput", "serve.py goodput", 14),
+    Benchmark("goodput", "serve.py goodput", 15),
     Benchmark("serve-lighter", "serve.py rest --model regnety_004", 3),
     Benchmark("grpc-front", "grpc_front.py", 3, "grpc_front.py --requests 50 --rounds 1"),
     Benchmark("history", "history.py", 1, "history.py"),

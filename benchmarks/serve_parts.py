@@ -53,7 +53,7 @@ class Sizes:
     clients: tuple[int, ...] = CLIENTS
     configurations: tuple[tuple[int, int], ...] = CONFIGURATIONS
     starts: int = 5
-    trials: int = 24
+    trials: int = 16
     trial_s: float | None = None
     """None: as long as a rate needs."""
     rounds: int = 4

@@ -160,3 +160,32 @@ def test_a_measured_machine_scatters_as_measured_and_keeps_its_curve():
 def test_a_machine_that_takes_no_time_has_no_highest_rate():
     with pytest.raises(BadInput, match="2 rows takes no time"):
         highest_rate(BatcherSettings(max_batch=2), Machine(lambda b: 0.0 if b == 2 else 1.0), 0.01)
+
+
+def without_deadlines(policy: str, machine: Machine, rate: float) -> float:
+    """The 99th percentile of two instances under Poisson load."""
+    settings = BatcherSettings(policy=policy, max_batch=8, instances=2)
+    return simulate(settings, machine, poisson(rate, 6000, seed=1)).latency(0.99)
+
+
+def test_where_batches_save_little_adaptive_answers_sooner_than_eager():
+    """A CPU: t(8) is 7 t(1).  Whoever is batched waits for the last of the batch."""
+    cpu = linear(0.0014, 0.0080)
+    assert without_deadlines("adaptive", cpu, 100) < 0.75 * without_deadlines("eager", cpu, 100)
+    assert without_deadlines("adaptive", cpu, 135) < 0.75 * without_deadlines("eager", cpu, 135)
+
+
+def test_where_batches_save_much_adaptive_batches():
+    gpu = linear(0.002, 0.0001)
+    for rate in (500, 2000, 5000):
+        assert without_deadlines("adaptive", gpu, rate) == pytest.approx(
+            without_deadlines("eager", gpu, rate), rel=0.05
+        )
+
+
+def test_at_its_limit_adaptive_batches_wherever_that_gives_more():
+    """A closed loop of many callers is always at the limit: the best rate, less what the knee gives up."""
+    settings = BatcherSettings(policy="adaptive", max_batch=8, instances=2)
+    run = simulate(settings, linear(0.0014, 0.0080), Clients(32, 4000))
+    assert run.throughput > 0.96 * 2 * 8 / (0.0014 + 8 * 0.0080)
+    assert run.throughput > 1.1 * 2 / (0.0014 + 0.0080)

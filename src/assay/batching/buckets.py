@@ -20,6 +20,10 @@ class Buckets:
         self._exact = not sizes
         self._up = [0, *(self.sizes[bisect_left(self.sizes, rows)] for rows in range(1, most + 1))]
 
+    @property
+    def any_size(self) -> bool:
+        return self._exact
+
     def up(self, rows: int) -> int:
         """The size that ``rows`` rows run at; ``rows - up(rows)`` of them are padding."""
         return rows if self._exact or rows > self.most else self._up[rows]
