@@ -63,7 +63,7 @@ class Machine:
             self.pace.learn(f"open {name}", self.open_s)
             self.pace.learn(f"row {name}", self.block_s / 8)
         reader = [None] * self.samples
-        data = SimpleNamespace(name="d", real=True, task=object() if reader else None, reader=reader or None)
+        data = SimpleNamespace(conditions={}, task=object() if reader else None, reader=reader or None)
         self.scene = SimpleNamespace(data=data, reference=made[0])
         request = RunRequest("m", None, effort=Effort(budget_s=60.0))  # type: ignore[arg-type]
         quiet = SimpleNamespace(note=lambda t: None, stage=lambda *a: None, done=lambda t: None)
