@@ -33,6 +33,13 @@ def long_enough_s(rate: float, limit_s: float) -> float:
     return min(6.0, max(2.0, 400 / rate, 10 * limit_s))
 
 
+def geometric_mean(ratios: Sequence[float]) -> Interval:
+    """Of ratios that were measured in pairs, with its interval."""
+    found = mean_interval(np.log(ratios))
+    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    return Interval(math.exp(found.value), low, high, found.confidence, found.n)
+
+
 @dataclass(frozen=True)
 class Held:
     """The highest rate that held the limit, 0 where none did; ``lowest`` is the lowest that was looked at."""
@@ -118,9 +125,7 @@ class Duel:
         """The first's rate by the second's: the geometric mean of the searches; None where one of them found none."""
         if any(not held.rate for pair in self.rounds for held in pair):
             return None
-        found = mean_interval(np.asarray([math.log(a.rate / b.rate) for a, b in self.rounds]))
-        low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
-        return Interval(math.exp(found.value), low, high, found.confidence, found.n)
+        return geometric_mean([a.rate / b.rate for a, b in self.rounds])
 
     def met(self) -> bool:
         """Whether the first holds at least as much as the second."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import serve_models as models
-from serve_goodput import Trial, best_of, duel, long_enough_s
+from serve_goodput import Trial, best_of, duel, geometric_mean, long_enough_s
 from serve_load import Block, Target, WrkRequest, perf_analyzer, poisson, raw_binary, through_regions, wrk
 from tests.serve_peers import triton as peer
 from tests.serve_peers.ours import Ours, ours
@@ -211,9 +211,9 @@ def engine(bench: Bench) -> None:
         for _ in range(bench.sizes.pairs):
             block = wrk(here, 32, max(2 * bench.sizes.least_s, bench.sizes.block_s), request)
             bound = benchmark_app(ir.path, bench.precision, *best, bench.sizes.block_s)
-            ratios.append(math.log(block.rate / bound))
+            ratios.append(block.rate / bound)
             rates.append((block.rate, bound))
-    found = _exp(mean_interval(np.asarray(ratios)))
+    found = geometric_mean(ratios)
     mine, bound = (float(np.median([r[i] for r in rates])) for i in (0, 1))
     conditions = {"clients": 32, "client": "wrk", "engine_batch": best[0], "engine_streams": best[1]}
     text = f"{mine:.0f}/s of {bound:.0f}/s (benchmark_app, batch {best[0]}, {best[1]} streams) = {_shown(found)}"
@@ -331,7 +331,7 @@ def jpeg(bench: Bench) -> None:
         ]
     client_s = float(np.median([b.client_cpu_s for b in blocks]))
     bound = cores_granted() / (decode_s + infer_s + client_s)
-    found = _exp(mean_interval(np.log([b.rate / bound for b in blocks])))
+    found = geometric_mean([b.rate / bound for b in blocks])
     rate, server_s = (float(np.median([getattr(b, n) for b in blocks])) for n in ("rate", "server_cpu_s"))
     parts = f"decode {1e3 * decode_s:.2f} + infer {1e3 * infer_s:.2f} + client {1e3 * client_s:.2f} ms"
     text = f"{rate:.0f}/s of {bound:.0f}/s ({parts}; the server took {1e3 * server_s:.2f} ms) = {_shown(found)}"
@@ -457,12 +457,7 @@ def alternate(first: Callable[[], Block], second: Callable[[], Block], count: in
 
 
 def ratio(pairs: Sequence[tuple[Block, Block]], read: Callable[[Block], float]) -> Interval:
-    return _exp(mean_interval(np.asarray([math.log(read(a) / read(b)) for a, b in pairs])))
-
-
-def _exp(found: Interval) -> Interval:
-    ends = [None if e is None else math.exp(e) for e in (found.low, found.high)]
-    return Interval(math.exp(found.value), ends[0], ends[1], found.confidence, found.n)
+    return geometric_mean([read(a) / read(b) for a, b in pairs])
 
 
 def figure(found: Interval, unit: str) -> Figure:

@@ -17,7 +17,8 @@ BODY = json.dumps({"inputs": [TENSOR]}).encode()
 
 
 @pytest.fixture
-def small(running, null, monkeypatch):
+def listeners(monkeypatch):
+    """Those that servers make; a server's first one is REST's."""
     made = []
 
     class Noted(Listener):
@@ -26,9 +27,14 @@ def small(running, null, monkeypatch):
             made.append(self)
 
     monkeypatch.setattr("assay.serve.server.Listener", Noted)
+    return made
+
+
+@pytest.fixture
+def small(running, null, listeners):
     limits = {"body": LIMIT // 2, "inflated": LIMIT // 2, "bodies": 1}
     with running({"model": [{"source": str(null), "name": "null"}], "limits": limits}) as found:
-        found.memory = made[0].memory
+        found.memory = listeners[0].memory
         assert found.memory.limit == LIMIT
         yield found
 
@@ -49,13 +55,15 @@ def connect(server):
     return socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 
+def everything(client):
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
 def asked(server, body, *more):
     """The status and whether it says when to come again."""
     with connect(server) as client:
         client.sendall(head(f"Content-Length: {len(body)}", "Connection: close", *more) + body)
-        said = b""
-        while piece := client.recv(65536):
-            said += piece
+        said = everything(client)
     return int(said.split()[1]), b"retry-after: 1" in said.lower()
 
 
@@ -103,40 +111,30 @@ def test_one_byte_chunks_hold_what_they_carry(small):
     chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in BODY + b" " * 12_000) + b"0\r\n\r\n"
     with connect(small) as client:
         client.sendall(head("Transfer-Encoding: chunked", "Connection: close") + chunks)
-        said = b""
-        while piece := client.recv(65536):
-            said += piece
+        said = everything(client)
     assert said.startswith(b"HTTP/1.1 200 ")
     until(small, 0)
 
 
-def test_a_picture_is_held_until_it_is_answered(running, classifier, monkeypatch):
+def test_a_picture_is_held_until_it_is_answered(running, classifier, listeners, monkeypatch):
     """Its bytes wait for a decoder long after they were received."""
-    made, seen = [], []
-
-    class Noted(Listener):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            made.append(self)
-
-    monkeypatch.setattr("assay.serve.server.Listener", Noted)
+    seen = []
     png = io.BytesIO()
     Image.effect_noise((400, 400), 90).convert("RGB").save(png, "png")
     content = png.getvalue()
     with running({"model": [{"source": str(classifier), "name": "pictures"}]}) as server:
-        submit = made[0].application._submits.submit
+        (rest, *_) = listeners
+        submit = rest.application._submits.submit
 
         def noted(request, done):
-            seen.append(made[0].memory.used)
+            seen.append(rest.memory.used)
             return submit(request, done)
 
-        monkeypatch.setattr(made[0].application._submits, "submit", noted)
+        monkeypatch.setattr(rest.application._submits, "submit", noted)
         with connect(server) as client:
             lines = ["POST /predict/pictures HTTP/1.1", "Host: localhost", f"Content-Length: {len(content)}"]
             client.sendall("\r\n".join([*lines, "Connection: close", "", ""]).encode() + content)
-            said = b""
-            while piece := client.recv(65536):
-                said += piece
+            said = everything(client)
         assert said.startswith(b"HTTP/1.1 200 "), said[:300]
     assert seen == [len(content)]
-    assert made[0].memory.used == 0
+    assert rest.memory.used == 0
