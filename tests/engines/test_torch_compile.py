@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,3 +122,26 @@ def test_buckets_of_a_model_that_cannot_be_cut_into_rows_are_refused() -> None:
         ENGINE.open_module(Mean().eval(), whole, OpenOptions(buckets=(1, 2)))
     with pytest.raises(BadInput, match="batch size 3"):
         ENGINE.open_module(torch.nn.Linear(4, 3), SIGNATURE.with_batch(3), OpenOptions(buckets=(1, 2)))
+
+
+@needs_compiler
+def test_more_batch_sizes_and_sessions_than_torch_compiles_by_default() -> None:
+    limit = torch._dynamo.config.recompile_limit
+    sizes = tuple(range(1, limit + 3))
+    x = np.random.default_rng(0).random((sizes[-1], 4), dtype=np.float32)
+    with ExitStack() as held:
+        for buckets in (sizes, *[()] * limit):
+            module = Doubled().eval()
+            session = held.enter_context(ENGINE.open_module(module, SIGNATURE, OpenOptions(buckets=buckets)))
+            expected = module(torch.from_numpy(x)).detach().numpy()
+            np.testing.assert_allclose(session.run({"x": x})["y"], expected, rtol=1e-5, atol=1e-6)
+    assert torch._dynamo.config.recompile_limit == limit  # the caller's own
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.head(x)

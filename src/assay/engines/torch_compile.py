@@ -129,8 +129,8 @@ class TorchCompileEngine:
         import torch
 
         eager, workers = prepare(self.name, module, signature, options)
-        # The limit counts per source line of the module, and every session of it in this process compiles anew.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
+        for worker in workers:
+            worker.call(_allow_recompiles)
         compiled = torch.compile(eager.module, fullgraph=True, dynamic=False if options.buckets else None)
         session = CompiledSession(replace(eager, module=compiled), workers, eager)
         try:
@@ -216,6 +216,16 @@ class PackagedSession(TorchSession):
             return Attestation({}, how=told, untold=told)
         shares = {(row["provider"], row["precision"]): row["share"] for row in json.loads(self._arithmetic)}
         return Attestation(shares, how="operators of the program the package was compiled from")
+
+
+def _allow_recompiles() -> None:
+    """For the calling thread, since torch's settings are each thread's own.
+
+    torch counts the compilations of a module's code, and every batch size and every session of it is one more.
+    """
+    import torch
+
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _RECOMPILES)
 
 
 def _program(path: Path) -> Any:
