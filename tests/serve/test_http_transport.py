@@ -315,12 +315,12 @@ def test_idle_connections_are_closed(wire, strict):
     assert one.closed()
 
 
-def test_too_many_connections_are_turned_away(wire, strict):
-    time.sleep(1.5)  # those of the tests before are closed when idle
-    many = [wire(strict.port) for _ in range(12)]
-    for one in many[:8]:
-        check(one.say(post(INFER, infer_json())).answer())
-    status, headers, _ = many[-1].answer()
+def test_too_many_connections_are_turned_away(wire, running, null):
+    with running({"model": [{"source": str(null), "name": "null"}], "limits": {"connections": 8}}) as found:
+        many = [wire(found.port) for _ in range(12)]
+        for one in many[:8]:
+            check(one.say(post(INFER, infer_json())).answer())
+        status, headers, _ = many[-1].answer()
     assert status == 503
     assert int(headers["retry-after"]) >= 1
 
@@ -417,6 +417,8 @@ def test_a_body_that_takes_longer_than_an_answer_may_is_answered_all_the_same():
         port = await listener.start("127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf ")
+        while not listener.connections:
+            await asyncio.sleep(0.01)
         (connection,) = listener._connections
         while connection._current is None:
             await asyncio.sleep(0.01)
