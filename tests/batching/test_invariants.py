@@ -45,11 +45,16 @@ steps = st.lists(
 
 
 class _World:
-    """A scheduler under arbitrary steps; ``ended`` counts how often every request came to an end."""
+    """A scheduler under arbitrary steps; ``ended`` counts how often every request came to an end.
 
-    def __init__(self, configuration: BatcherSettings) -> None:
-        points = {b: [0.001 + 0.001 * b] for b in (1, 6)}
-        self.scheduler = Scheduler(configuration, BatchTimes(6, points=points))
+    ``twice``: the model is opened a second time for lone calls, and requests come as seldom as makes others wait.
+    """
+
+    def __init__(self, configuration: BatcherSettings, twice: bool) -> None:
+        points, alone = ({b: [share * (1 + b)] for b in (1, 6)} for share in (0.001, 0.0005))
+        lone = BatchTimes(6, points=alone) if twice else None
+        self.scheduler = Scheduler(configuration, BatchTimes(6, points=points), lone)
+        self.scheduler.meter.rate = 100.0
         self.configuration = configuration
         self.now_s = 0.0
         self.requests: list[Request] = []
@@ -95,6 +100,7 @@ class _World:
         if not self.scheduler.running:
             return
         batch = self.scheduler.running[0]
+        batch.apart = batch.alone and self.scheduler.one_by_one is not None
         self.scheduler.finished(batch, self.now_s, max(1e-6, self.now_s - batch.started_s))
         for request in batch.requests:
             request.state = DONE
@@ -111,9 +117,9 @@ class _World:
 
 
 @settings(max_examples=200, deadline=None)
-@given(configurations, steps)
-def test_every_request_ends_exactly_once(configuration, steps):
-    world = _World(configuration)
+@given(configurations, st.booleans(), steps)
+def test_every_request_ends_exactly_once(configuration, twice, steps):
+    world = _World(configuration, twice)
     for name, *arguments in steps:
         getattr(world, name)(*arguments)
         pending = world.scheduler.pending
@@ -129,9 +135,9 @@ def test_every_request_ends_exactly_once(configuration, steps):
 
 
 @settings(max_examples=200, deadline=None)
-@given(configurations, steps)
-def test_first_come_first_served_within_lane_and_priority(configuration, steps):
-    world = _World(configuration)
+@given(configurations, st.booleans(), steps)
+def test_first_come_first_served_within_lane_and_priority(configuration, twice, steps):
+    world = _World(configuration, twice)
     for name, *arguments in steps:
         getattr(world, name)(*arguments)
     late = configuration.on_timeout == "delay"
@@ -147,9 +153,9 @@ def test_first_come_first_served_within_lane_and_priority(configuration, steps):
 
 
 @settings(max_examples=100, deadline=None)
-@given(configurations, steps)
-def test_drain_leaves_nothing(configuration, steps):
-    world = _World(configuration)
+@given(configurations, st.booleans(), steps)
+def test_drain_leaves_nothing(configuration, twice, steps):
+    world = _World(configuration, twice)
     for name, *arguments in steps:
         getattr(world, name)(*arguments)
     waiting = [r for r in world.requests if r.state == 0]

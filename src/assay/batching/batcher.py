@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from assay.batching.batch import Batch
 from assay.batching.batch_times import BatchTimes
 from assay.batching.errors import Cancelled, Closed, Dropped
 from assay.batching.intake import Intake
 from assay.batching.request import DONE, Request, deliver
-from assay.batching.scheduler import Batch, Scheduler, cancel
+from assay.batching.scheduler import Scheduler, cancel
 from assay.batching.settings import BatcherSettings
 from assay.batching.statistics import BatcherStatistics
 from assay.batching.worker import Sessions, Worker, fitting
@@ -44,9 +45,11 @@ class DynamicBatcher:
         settings: BatcherSettings | None = None,
         times: BatchTimes | None = None,
         alone: Session | None = None,
+        alone_times: BatchTimes | None = None,
     ) -> None:
         """``session`` is one session, or one for every bucket (batch size -> session of that static batch).
-        ``alone`` is the same model opened for lone calls, which runs the batches beside which nothing runs or waits.
+        ``alone`` is the same model opened for lone calls, which runs the batches beside which nothing runs;
+        ``alone_times`` is t(b) of it.
 
         ``times`` is t(b) as measured before; it goes on being refined.  Without it ``adaptive``
         starts as ``eager``.  A model that must not be merged ignores ``buckets``; a session of
@@ -59,7 +62,8 @@ class DynamicBatcher:
         self._priority = self.settings.default_priority
         self._brief_s = self.settings.brief_s
         self._now = clock.current().now
-        self._scheduler = Scheduler(self.settings, times)
+        lone = None if alone is None else alone_times or BatchTimes(self.settings.max_batch)
+        self._scheduler = Scheduler(self.settings, times, lone)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._waking = 0

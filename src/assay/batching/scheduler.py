@@ -7,12 +7,14 @@ true of one is therefore true of the other.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+from assay.batching.batch import Batch
 from assay.batching.batch_times import BatchTimes
 from assay.batching.buckets import Buckets
 from assay.batching.errors import Dropped, Expired, QueueFull, Rejected
 from assay.batching.forecast import Forecast, forecast
+from assay.batching.meter import Meter
+from assay.batching.one_by_one import OneByOne
 from assay.batching.pending import Lane, Pending
 from assay.batching.policies import POLICIES
 from assay.batching.policies.base import Policy, Situation
@@ -24,28 +26,15 @@ from assay.core.table import resolve
 from assay.core.units import Seconds
 
 
-@dataclass(eq=False, slots=True)
-class Batch:
-    """Requests started together: ``rows`` rows, padded to ``size``.  ``number`` counts batches from 0.
-
-    ``alone``: nothing else ran or waited when it was started.  ``apart``: it was run by the session for such
-    batches, whose durations say nothing about t(b) under load.
-    """
-
-    requests: list[Request]
-    rows: int
-    size: int
-    number: int
-    started_s: Seconds
-    predicted_s: Seconds
-    alone: bool = False
-    apart: bool = False
-
-
 class Scheduler:
-    def __init__(self, settings: BatcherSettings, times: BatchTimes | None = None) -> None:
+    def __init__(
+        self, settings: BatcherSettings, times: BatchTimes | None = None, alone: BatchTimes | None = None
+    ) -> None:
+        """``alone``: t(b) of the session for lone batches; None: there is none."""
         self.settings = settings
         self.times = times or BatchTimes(settings.max_batch)
+        self.meter = Meter()
+        self.one_by_one = OneByOne(alone, self.times, self.meter, settings.instances) if alone is not None else None
         self.buckets = Buckets(settings.buckets, settings.max_batch)
         self.pending = Pending(settings.priority_levels)
         self.counters = Counters()
@@ -63,6 +52,7 @@ class Scheduler:
                 settings.preferred,
                 self.times,
                 self.buckets,
+                self.meter,
             )
         )
 
@@ -93,10 +83,14 @@ class Scheduler:
             self.drop(request, error, now_s)
             raise
         self.pending.add(request)
+        self.meter.arrived(request.rows)
         self.policy.arrived(request, now_s)
 
     def due_s(self, now_s: Seconds) -> Seconds:
         """When a free instance should ask: ``now_s`` at once, later, or ``math.inf``.  Changes nothing."""
+        held_s = self._held_until(now_s)
+        if held_s > now_s:
+            return held_s
         soonest_s = math.inf
         for lane in self._candidates():
             rows, when_s = self._decide(lane, now_s)
@@ -110,6 +104,10 @@ class Scheduler:
 
         ``flush`` waits for nobody: for draining.
         """
+        held_s = 0.0 if flush else self._held_until(now_s)
+        if held_s > now_s:
+            self.wait_until_s = held_s
+            return None
         self.wait_until_s = math.inf
         while self.pending.count:
             lane = self._ready(now_s, flush)
@@ -127,8 +125,9 @@ class Scheduler:
         counters.running -= len(batch.requests)
         if compute_s is not None:
             counters.compute_s += compute_s
-            if not batch.apart:
-                self.times.observe(batch.size, compute_s, batch.predicted_s)
+            times = self.one_by_one.alone if batch.apart and self.one_by_one else self.times
+            times.observe(batch.size, compute_s, batch.predicted_s)
+        self.meter.finished(now_s)
         self.policy.finished(batch.rows, now_s, len(self.running))
 
     def drop(self, request: Request, error: Dropped, now_s: Seconds) -> None:
@@ -167,6 +166,14 @@ class Scheduler:
             f"would be finished in {1e3 * (soon.finish_s - now_s):.3g} ms; its deadline is in {1e3 * left_s:.3g} ms",
             retry_after_s=max(0.0, soon.start_s - now_s),
         )
+
+    def _held_until(self, now_s: Seconds) -> Seconds:
+        """Until when a free instance waits for the one batch that runs; not later than now: it does not.
+
+        What has a deadline is planned with t(b) side by side, and does not wait."""
+        if self.one_by_one is None or len(self.running) != 1 or any(lane.timed for lane in self.pending.lanes()):
+            return 0.0
+        return self.one_by_one.wait_until_s(self.running[0], self.pending.count)
 
     def _candidates(self) -> list[Lane]:
         lanes = self.pending.lanes()
@@ -238,6 +245,14 @@ class Scheduler:
                 break
         return self._started(taken, rows, now_s) if taken else None
 
+    def _stays_alone(self) -> bool:
+        """Whether nothing else waits, or what waits waits for the batch that is started now."""
+        waiting = self.pending.count
+        if not waiting:
+            return True
+        timed = any(lane.timed for lane in self.pending.lanes())
+        return self.one_by_one is not None and not timed and self.one_by_one.pays(waiting)
+
     def _fence(self, lane: Lane) -> float:
         """With ordered answers: the first request of any other lane, beyond which nothing is merged."""
         if not self.settings.preserve_ordering:
@@ -247,8 +262,9 @@ class Scheduler:
 
     def _started(self, taken: list[Request], rows: int, now_s: Seconds) -> Batch:
         size = self.buckets.up(rows)
-        alone = not self.running and not self.pending.count
-        batch = Batch(taken, rows, size, self._batches, now_s, self.times.predict(size), alone)
+        alone = not self.running and self._stays_alone()
+        times = self.one_by_one.alone if alone and self.one_by_one and self.one_by_one.alone.known else self.times
+        batch = Batch(taken, rows, size, self._batches, now_s, times.predict(size), alone)
         self._batches += 1
         self.running.append(batch)
         counters = self.counters

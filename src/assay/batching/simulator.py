@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from assay.batching.arrivals import poisson
+from assay.batching.batch import Batch
 from assay.batching.batch_times import BatchTimes, profile_sizes
 from assay.batching.errors import Dropped
 from assay.batching.request import DONE, Request
-from assay.batching.scheduler import Batch, Scheduler
+from assay.batching.scheduler import Scheduler
 from assay.batching.settings import BatcherSettings
 from assay.batching.statistics import BatcherStatistics
 from assay.core.errors import BadInput
@@ -50,7 +51,7 @@ class Machine:
 
     ``spread`` holds factors (``BatchTimes.spread``) one of which, drawn with ``seed``, multiplies every
     batch's time; empty: t(b) exactly.  ``profiled`` says whether the policy knows t(b) from the start,
-    as after a profile at load.
+    as after a profile at load.  ``alone_s`` is t(b) of a second session, for batches beside which nothing runs.
     """
 
     service_s: ServiceTime
@@ -58,6 +59,7 @@ class Machine:
     spread: tuple[float, ...] = ()
     seed: int = 0
     profiled: bool = True
+    alone_s: ServiceTime | None = None
 
     @classmethod
     def measured(cls, times: BatchTimes, overhead_s: Seconds = 0.0) -> Machine:
@@ -145,14 +147,17 @@ class _Run:
     """One simulation.  Events at one moment are handled in the order in which they were planned."""
 
     def __init__(self, settings: BatcherSettings, machine: Machine, load: Vector | Clients) -> None:
-        points = None
-        if machine.profiled:
-            sizes = profile_sizes(settings.max_batch, settings.buckets)
-            points = {size: [f * machine.service_s(size) for f in machine.spread or (1.0,)] for size in sizes}
+        sizes = profile_sizes(settings.max_batch, settings.buckets)
+
+        def times(service_s: ServiceTime) -> BatchTimes:
+            points = {size: [f * service_s(size) for f in machine.spread or (1.0,)] for size in sizes}
+            return BatchTimes(settings.max_batch, points=points if machine.profiled else None)
+
+        alone = times(machine.alone_s) if machine.alone_s is not None else None
         self._machine = machine
         self._load = load
         self._random = np.random.default_rng(machine.seed)
-        self._scheduler = Scheduler(settings, BatchTimes(settings.max_batch, points=points))
+        self._scheduler = Scheduler(settings, times(machine.service_s), alone)
         self._free = settings.instances
         self._events: list[tuple[Seconds, int, int, Batch | None]] = []
         self._planned = self._planned_arrivals = 0
@@ -195,12 +200,14 @@ class _Run:
                     self._plan(scheduler.wait_until_s, _WAKE)
                 return
             self._free -= 1
-            self._plan(now_s + self._service_s(batch.size) + self._machine.overhead_s, _FINISH, batch)
+            self._plan(now_s + self._service_s(batch) + self._machine.overhead_s, _FINISH, batch)
 
-    def _service_s(self, size: int) -> Seconds:
-        spread = self._machine.spread
-        factor = spread[self._random.integers(len(spread))] if spread else 1.0
-        return factor * self._machine.service_s(size)
+    def _service_s(self, batch: Batch) -> Seconds:
+        machine = self._machine
+        factor = machine.spread[self._random.integers(len(machine.spread))] if machine.spread else 1.0
+        batch.apart = batch.alone and machine.alone_s is not None
+        service_s = machine.alone_s if batch.apart and machine.alone_s is not None else machine.service_s
+        return factor * service_s(batch.size)
 
     def _finish(self, batch: Batch, now_s: Seconds) -> None:
         self._free += 1

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from assay.batching.arena import Arena, HandOut
+from assay.batching.batch import Batch
 from assay.batching.intake import mergeable
 from assay.batching.request import Request
-from assay.batching.scheduler import Batch
 from assay.batching.settings import BatcherSettings
 from assay.core.engine import Session
 from assay.core.errors import AssayError, BadInput, EngineFailed

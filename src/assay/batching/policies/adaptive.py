@@ -38,8 +38,6 @@ KNEE_SHARE = 0.97
 EXPLORE_EVERY = 64
 """With a long queue every so many batches one ignores the knee, so that a large size that was once
 measured slow is measured again.  Never where a deadline is at stake."""
-METER_EVERY = 8
-METER_WEIGHT = 0.3
 METER_SHARE = 0.9
 """Heads that hold the batch below the size that serves this share of the arrivals are dropped."""
 BUSIEST = 0.9
@@ -61,8 +59,7 @@ class Adaptive:
         self._batches = 0
         self._gaps: deque[Seconds] = deque(maxlen=GAPS_KEPT)
         self._gap_s = math.inf
-        self._came = 0
-        self._metered_s = -math.inf
+        self._meter = situation.meter
         self._rate: PerSecond = 0.0
         self._best: PerSecond = 0.0
         self._split: dict[int, int] = {}
@@ -110,7 +107,6 @@ class Adaptive:
         return rows
 
     def arrived(self, request: Request, now_s: Seconds) -> None:
-        self._came += request.rows
         if self._returning > 0:
             self._returning -= request.rows
             if self._returning <= 0:
@@ -118,22 +114,17 @@ class Adaptive:
 
     def finished(self, rows: int, now_s: Seconds, running: int) -> None:
         self._batches += 1
-        self._meter(now_s)
+        if self._meter.rate != self._rate:
+            self._follow(self._meter.rate)
         if self._returning > 0:
             self._learn(math.inf)
         self._returning = rows
         self._returning_since_s = now_s
 
-    def _meter(self, now_s: Seconds) -> None:
-        """Follow the arrival rate, and from it the smallest batch that keeps up with it."""
-        passed_s = now_s - self._metered_s
-        if self._batches % METER_EVERY or passed_s <= 0:
-            return
+    def _follow(self, rate: PerSecond) -> None:
+        """The smallest batch that keeps up with the arrivals, and sizes anew."""
+        self._rate = rate
         self._split.clear()
-        rate = self._came / passed_s
-        self._rate = rate if self._rate == 0 else self._rate + METER_WEIGHT * (rate - self._rate)
-        self._came = 0
-        self._metered_s = now_s
         needed = METER_SHARE * self._rate / self._instances
         cap = self.knee()
         typical = self._times.typical

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from assay.batching.batch_times import BatchTimes
 from assay.batching.buckets import Buckets
+from assay.batching.meter import Meter
 from assay.batching.pending import Lane
 from assay.batching.request import Request
 from assay.core.units import Seconds
@@ -18,7 +19,7 @@ Decision = tuple[int, Seconds]
 
 @dataclass(frozen=True)
 class Situation:
-    """What a policy plans with.  ``times`` and ``buckets`` are the live objects, not copies."""
+    """What a policy plans with.  ``times``, ``buckets`` and ``meter`` are the live objects, not copies."""
 
     max_batch: int
     instances: int
@@ -26,6 +27,7 @@ class Situation:
     preferred: tuple[int, ...]
     times: BatchTimes
     buckets: Buckets
+    meter: Meter
 
 
 class Policy(Protocol):

@@ -2,8 +2,9 @@
 
 A lone request is answered soonest when all cores work on it.  Under load the cores waste nothing when each
 works on a batch of its own: nothing is split and nobody waits for the slowest part.  So a model whose
-settings were left open is opened both ways; a batch beside which nothing runs or waits goes to the wide session,
-all others to the narrow one.  Where the narrow one gives a lower rate, or would answer too late for the
+settings were left open is opened both ways; a batch beside which nothing runs goes to the wide session, all others
+to the narrow one, and between the two loads requests go through the wide one in turn (``batching.one_by_one``).
+Where the narrow one gives a lower rate, or would answer too late for the
 SLO, it is closed again.
 """
 
@@ -42,6 +43,7 @@ class Regimes:
     session: Session
     alone: Session | None
     times: BatchTimes | None
+    alone_times: BatchTimes | None
     close: Callable[[], None]
     plan: str
 
@@ -63,7 +65,7 @@ def regimes(opened: Openable, batching: Batching, feed: Feed, settings: BatcherS
     options = narrow_options(opened, batching)
     if options is None:
         times = profiled(wide, feed, replace(settings, instances=wide.parallelism))
-        return Regimes(wide, None, times, close, planned(opened.engine, opened.options, wide))
+        return Regimes(wide, None, times, None, close, planned(opened.engine, opened.options, wide))
     wide_times = profiled(wide, feed, settings, PROFILE_S / 4)  # of the two, it matters less
     narrow = opened.again(options)
     try:
@@ -75,15 +77,14 @@ def regimes(opened: Openable, batching: Batching, feed: Feed, settings: BatcherS
     widely = planned(opened.engine, opened.options, wide)
     if times is None or wide_times is None or not _worth(wide_times, (times, narrow.parallelism), sizes, batching):
         narrow.close()
-        return Regimes(wide, None, wide_times, close, widely)
+        return Regimes(wide, None, wide_times, None, close, widely)
 
     def close_both() -> None:
         narrow.close()
         wide.close()
 
-    return Regimes(
-        narrow, wide, times, close_both, f"{planned(opened.engine, options, narrow)}; {widely} for a lone one"
-    )
+    plan = f"{planned(opened.engine, options, narrow)}; {widely} for a lone one"
+    return Regimes(narrow, wide, times, wide_times, close_both, plan)
 
 
 def narrow_options(opened: Openable, batching: Batching) -> OpenOptions | None:
