@@ -7,8 +7,6 @@ import pytest
 from assay.job.keys import identity
 from assay.measure import environment as module
 from assay.measure.environment import (
-    cgroup_memory,
-    cgroup_quota,
     cores_granted,
     device_name,
     environment,
@@ -50,43 +48,6 @@ def test_thread_variables_are_kept(monkeypatch):
 
 def test_moment():
     assert len(moment()["load_average"]) == 3
-
-
-def test_cgroup_version_2_takes_the_tightest_of_all_levels(tmp_path):
-    root = write(
-        tmp_path,
-        {
-            "proc/self/cgroup": "0::/a/b\n",
-            "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
-            "sys/fs/cgroup/a/cpu.max": "150000 100000\n",
-            "sys/fs/cgroup/a/memory.max": "1073741824\n",
-            "sys/fs/cgroup/cpu.max": "400000 100000\n",
-        },
-    )
-    assert cgroup_quota(root) == 1.5
-    assert cgroup_memory(root) == 2**30
-
-
-def test_cgroup_version_1(tmp_path):
-    root = write(
-        tmp_path,
-        {
-            "proc/self/cgroup": "5:memory:/box\n4:cpu,cpuacct:/box\n1:name=systemd:/x\n",
-            "sys/fs/cgroup/cpu/box/cpu.cfs_quota_us": "250000\n",
-            "sys/fs/cgroup/cpu/box/cpu.cfs_period_us": "100000\n",
-            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-            "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "2147483648\n",
-            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-        },
-    )
-    assert cgroup_quota(root) == 2.5
-    assert cgroup_memory(root) == 2**31
-
-
-def test_no_cgroup_at_all(tmp_path):
-    assert cgroup_quota(tmp_path) is None
-    assert cgroup_memory(tmp_path) is None
 
 
 def test_a_quota_cuts_the_cores_granted(monkeypatch):

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assay.core.control_group import ROOT, cgroup_memory_available
 from assay.core.errors import AssayError, ChildFailed
 from assay.core.table import load
 from assay.core.units import Bytes, Seconds, format_bytes, format_seconds
@@ -40,21 +41,28 @@ _PR_SET_PDEATHSIG = 1
 _MOST_OF_MEMORY = 0.9
 
 
-def _most_of_memory() -> Bytes | None:
-    """What a child may take without the machine coming to a standstill; None where /proc does not say."""
+def _most_of_memory(root: Path = ROOT) -> Bytes | None:
+    """What a child may take without the machine coming to a standstill, or the container's limit ending it from
+    outside; None where neither is told.  ``root`` is the folder that ``proc`` and ``sys`` lie in."""
+    found = [n for n in (_memory_available(root), cgroup_memory_available(root)) if n is not None]
+    return int(_MOST_OF_MEMORY * min(found)) if found else None
+
+
+def _memory_available(root: Path) -> Bytes | None:
+    """What the machine has left, its swap space too."""
     found: dict[str, Bytes] = {}
     with contextlib.suppress(OSError, ValueError, IndexError, KeyError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
+        for line in (root / "proc/meminfo").read_text().splitlines():
             name, _, amount = line.partition(":")
             found[name] = 1024 * int(amount.split()[0])
-        return int(_MOST_OF_MEMORY * (found["MemAvailable"] + found.get("SwapFree", 0)))
+        return found["MemAvailable"] + found.get("SwapFree", 0)
     return None
 
 
 @dataclass(frozen=True)
 class Limits:
     """``env`` is added to the child's environment; ``log`` keeps what it printed.  ``memory_bytes`` is nine tenths of
-    what the machine has available now, unless said otherwise; None: no limit."""
+    what the machine, or the control group this runs in, has available now, unless said otherwise; None: no limit."""
 
     timeout_s: Seconds = 600.0
     memory_bytes: Bytes | None = field(default_factory=_most_of_memory)

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from assay.core.control_group import cgroup_memory, cgroup_quota
 from assay.core.units import Bytes
 
 LIBRARIES = (
@@ -141,24 +142,6 @@ def cores_granted() -> float:
     return float(affinity_cores()) if quota is None else min(float(affinity_cores()), quota)
 
 
-def cgroup_quota(root: Path = ROOT) -> float | None:
-    """Cores the control group (version 1 or 2) or any above it allows; None without a limit."""
-    quotas: list[float] = []
-    for folder in _cgroup_folders(root, "", ""):
-        quotas += _quota(*_text(folder / "cpu.max").split()[:2])
-    for folder in _cgroup_folders(root, "cpu", "cpu"):
-        quotas += _quota(_text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip())
-    return min(quotas, default=None)
-
-
-def cgroup_memory(root: Path = ROOT) -> Bytes | None:
-    """The control group's memory limit; None without one."""
-    texts = [_text(f / "memory.max").strip() for f in _cgroup_folders(root, "", "")]
-    texts += [_text(f / "memory.limit_in_bytes").strip() for f in _cgroup_folders(root, "memory", "memory")]
-    limits = [int(t) for t in texts if t.isdigit() and int(t) < 2**62]
-    return min(limits, default=None)
-
-
 def memory_total() -> Bytes | None:
     found = re.search(r"^MemTotal:\s+(\d+) kB$", _text(ROOT / "proc/meminfo"), re.MULTILINE)
     return int(found[1]) * 1024 if found else None
@@ -187,27 +170,6 @@ def thread_warnings(parallelism: int) -> list[str]:
         if value.isdigit() and int(value) > granted:
             found.append(f"oversubscribed: {name}={value} on {granted:g} cores; set it to {int(granted)}")
     return found
-
-
-def _cgroup_folders(root: Path, controller: str, mount: str) -> list[Path]:
-    """The folder of this process's control group and all above it, innermost first.
-
-    ``controller`` is empty for version 2, whose line in /proc/self/cgroup has an empty second field.
-    """
-    top = root / "sys/fs/cgroup" / mount
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
-        if controller in names.split(","):
-            inner = top / path.strip().lstrip("/")
-            return [inner, *(p for p in inner.parents if p.is_relative_to(top))]
-    return []
-
-
-def _quota(quota: str = "", period: str = "") -> list[float]:
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
-        return [int(quota) / int(period)]
-    return []
 
 
 def _gpu_name(wanted: int | str) -> str | None:
