@@ -1,5 +1,7 @@
 """Faults planted in graphs, in exporters and inside engines, each found down to the node."""
 
+import contextlib
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -7,7 +9,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from assay.core.tensors import Signature, TensorSpec
-from assay.diagnose.operators import CHUNK, GraphRecorder, Suspect, blame, saturated
+from assay.diagnose import operators
+from assay.diagnose.operators import CHUNK, MOST_OPENINGS, GraphRecorder, Suspect, blame, saturated
 from assay.diagnose.ranges import range_of, saturation
 from assay.export.intermediates import ModuleTensors
 from assay.graph.extract import Parts, flat
@@ -103,6 +106,124 @@ def test_a_fault_that_shows_only_when_an_engine_fuses_is_grown_and_cut_down(reco
     (piece,) = found.guilty
     assert [op for _, op in piece.nodes] == ["Conv", "Relu"]
     assert piece.tensor == "relu"
+
+
+LONG = 240
+
+
+@pytest.fixture
+def long():
+    """A chain of 240 operators with a way around every eighth; two neighbours of it can be fused."""
+    value = helper.make_tensor_value_info
+    nodes, last = [], "x"
+    for place in range(LONG):
+        kind, out = ("Abs", "Softsign", "Tanh", "Neg")[place % 4], "y" if place == LONG - 1 else f"t{place}"
+        if place % 8 == 7:
+            nodes.append(
+                helper.make_node("Mean", [last, nodes[-8].output[0] if place > 8 else last], [out], f"n{place}")
+            )
+        else:
+            nodes.append(helper.make_node(kind, [last], [out], f"n{place}"))
+        last = out
+    shape = ["n", 16]
+    ends = value("x", onnx.TensorProto.FLOAT, shape), value("y", onnx.TensorProto.FLOAT, shape)
+    graph = helper.make_graph(nodes, "long", [ends[0]], [ends[1]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return Parts(flat(model)), {"x": np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)}
+
+
+def fusing(first, second, factor=1.01):
+    """A library that runs two neighbours as one where nobody reads what is between them, and ``factor`` too much."""
+
+    def change(model):
+        names = {n.name: n for n in model.graph.node}
+        outputs = {v.name for v in model.graph.output}
+        if first not in names or second not in names or names[first].output[0] in outputs:
+            return
+        node = names[second]
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(factor), "fault"))
+        name, node.output[0] = node.output[0], f"{node.output[0]}/before"
+        place = list(model.graph.node).index(node) + 1
+        model.graph.node.insert(place, helper.make_node("Mul", [node.output[0], "fault"], [name], "fused"))
+
+    return change
+
+
+def counted(opener):
+    opened = []
+
+    @contextlib.contextmanager
+    def counts(model):
+        opened.append(len(model.graph.node))
+        with opener(model) as run:
+            yield run
+
+    return counts, opened
+
+
+@pytest.mark.parametrize("place", [0, 1, 40, 117, 200, LONG - 2])
+def test_a_fused_pair_of_a_long_graph_is_found_with_few_openings(long, plain, faulty, place):
+    parts, feed = long
+    opener, opened = counted(faulty(fusing(f"n{place}", f"n{place + 1}")))
+    found = blame(GraphRecorder(parts, plain), Suspect(parts, opener, DUE), feed)
+    assert nodes(found) == [f"n{place}", f"n{place + 1}"]
+    assert "the smallest part" in found.found_by
+    assert found.notes == ()
+    one_by_one = len(found.pieces) + -(-len(found.pieces) // CHUNK)
+    assert len(opened) - one_by_one <= MOST_OPENINGS
+
+
+def test_a_fault_that_no_output_shows_is_found_all_the_same(long, plain, faulty):
+    """Rounding to whole numbers hides one per cent of what is small."""
+    parts, feed = long
+    model = onnx.ModelProto()
+    model.CopyFrom(parts.model)
+    model.graph.node[-1].CopyFrom(helper.make_node("Round", [model.graph.node[-2].output[0]], ["y"], "hides"))
+    parts = Parts(flat(model))
+    found = blame(GraphRecorder(parts, plain), Suspect(parts, faulty(fusing("n100", "n101")), DUE), feed)
+    assert nodes(found) == ["n100", "n101"]
+
+
+def test_a_search_that_is_cut_short_says_so(long, plain, faulty, monkeypatch):
+    """Six operators that only go wrong together: with every opening more it comes closer to them."""
+    parts, feed = long
+    suspect = Suspect(parts, faulty(fusing("n100", "n105")), DUE)
+    sizes = []
+    for most in range(2, 24):
+        monkeypatch.setattr(operators, "MOST_OPENINGS", most)
+        piece, note = operators.grown(GraphRecorder(parts, plain), suspect, feed, parts.tensors())
+        sizes.append(None if piece is None else len(piece.nodes))
+        if note is None:
+            break
+        assert f"opened on {most} parts of the graph and no more" in note
+        assert ("there may be a smaller one" in note) == (piece is not None)
+    assert [name for name, _ in piece.nodes] == [f"n{i}" for i in range(100, 106)]
+    assert sizes[0] is None and max(s for s in sizes if s) > sizes[-1] == 6
+    assert sizes == sorted(sizes, key=lambda s: -(s or LONG))
+
+
+def test_the_note_of_a_search_that_was_cut_short_reaches_the_blame(long, plain, faulty, monkeypatch):
+    parts, feed = long
+    monkeypatch.setattr(operators, "MOST_OPENINGS", 3)
+    found = blame(GraphRecorder(parts, plain), Suspect(parts, faulty(fusing("n100", "n101")), DUE), feed)
+    assert found.guilty == ()
+    assert found.notes == (
+        "the engine was opened on 3 parts of the graph and no more: no part that shows the error was found",
+    )
+
+
+def test_a_healthy_long_graph_is_not_opened_without_end(long, plain):
+    parts, feed = long
+    opener, opened = counted(plain)
+    found = blame(GraphRecorder(parts, plain), Suspect(parts, opener, DUE), feed)
+    assert found.guilty == () and "no part that shows the error was found" in found.notes[0]
+    assert len(opened) <= len(found.pieces) + -(-len(found.pieces) // CHUNK) + MOST_OPENINGS
+
+
+def test_places_are_spread_and_each_comes_once():
+    for count in (0, 1, 2, 7, 8, 100):
+        assert sorted(operators._spread(count)) == list(range(count))
+    assert list(operators._spread(10))[:2] == [7, 3]
 
 
 def test_a_wrong_export_is_found_against_pytorch_itself(module, changed, plain, feed, scaled):
