@@ -23,7 +23,7 @@ from assay.cli.options import SourceArguments, common, model_options, output_of
 @click.option("--model", metavar="MODEL", help="Whose preprocessing to use; default: the data's own.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Labels of a flat folder.")
 @click.option("--preprocess", metavar="FILE.py:fn", help="Your own transform.")
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N samples.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only N samples, drawn from all of them by --seed.")
 @click.option("--max-failures", type=click.IntRange(min=0), default=0, show_default=True)
 @model_options
 @common
@@ -42,11 +42,13 @@ def command(**values: Any) -> int:
         preprocess=values["preprocess"],
         limit=values["limit"],
         max_failures=values["max_failures"],
+        seed=values["seed"],
     )
     found = prepare_set(asked, SourceArguments(values).source(Path()), progress_for(output))
     for id, reason in found.failures:
         output.warn(f"{id}: {reason}")
-    output.say(f"{found.written} files, {len(found.failures)} failed")
+    drawn = f", drawn from {found.drawn_from} samples with seed {asked.seed}" if found.drawn_from else ""
+    output.say(f"{found.written} files, {len(found.failures)} failed{drawn}")
     output.say(f"info:    {found.info}   (assay evaluate MODEL --data prepared:{found.info})")
     output.say(f"labels:  {found.labels or 'none: the data have no labels'}")
     output.result(
@@ -54,6 +56,7 @@ def command(**values: Any) -> int:
             "info": str(found.info),
             "labels": None if found.labels is None else str(found.labels),
             "written": found.written,
+            "drawn": None if found.drawn_from is None else {"from": found.drawn_from, "seed": asked.seed},
             "failures": [{"id": id, "reason": reason} for id, reason in found.failures],
         }
     )

@@ -27,9 +27,19 @@ def some_of(data: Data, count: int | None, seed: int) -> Data:
     """
     if data.reader is None or count is None or count >= (available := len(data.reader)):
         return data
-    order = sorted(_shuffled(available, seed)[:count])
+    drawn = at_places(data.reader, some_places(available, count, seed))
     identity = f"{data.identity}, {count} drawn with seed {seed}"
-    return replace(data, reader=_Drawn(data.reader, order), identity=identity, drawn_from=available)
+    return replace(data, reader=drawn, identity=identity, drawn_from=available)
+
+
+def some_places(available: int, count: int, seed: int) -> list[int]:
+    """Which ``count`` of ``available`` samples ``seed`` draws, in rising order; all where there are no more."""
+    return sorted(_shuffled(available, seed)[:count])
+
+
+def at_places(reader: Reader, places: Sequence[int]) -> Reader:
+    """The items of ``reader`` at ``places``, in that order."""
+    return _Drawn(reader, places)
 
 
 def _shuffled(count: int, seed: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,6 +21,7 @@ from assay.core.tensors import Array
 from assay.core.transform import FunctionTransform, Transform
 from assay.data import ReaderContext
 from assay.data.flat import USUAL_NAME, key_of
+from assay.job.drawing import at_places, some_places
 from assay.job.progress import Progress
 from assay.job.user_code import user_transform
 from assay.measure.environment import cores_granted
@@ -34,7 +35,8 @@ _AHEAD = 64
 @dataclass(frozen=True)
 class Preparation:
     """``mode`` bin writes preprocessed floats, jpg copies the pictures.  ``model`` brings the preprocessing where
-    the data have none of their own."""
+    the data have none of their own.  ``limit`` samples are those that ``assay evaluate --limit`` draws with ``seed``.
+    """
 
     data: str
     out: Path
@@ -44,16 +46,32 @@ class Preparation:
     preprocess: str | None = None
     limit: int | None = None
     max_failures: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """``info`` and ``labels`` are the files made; ``failures`` name what could not be prepared, with the reason."""
+    """``info`` and ``labels`` are the files made; ``failures`` name what could not be prepared, with the reason.
+    ``drawn_from`` is how many samples the data hold where only some were drawn, None where all were taken."""
 
     info: Path
     labels: Path | None
     written: int
     failures: tuple[tuple[str, str], ...]
+    drawn_from: int | None = None
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The samples asked for: ``places`` are theirs among ``available`` in the data, ``reader`` has them alone."""
+
+    reader: Reader
+    places: Sequence[int]
+    available: int
+
+    @property
+    def drawn_from(self) -> int | None:
+        return self.available if len(self.places) < self.available else None
 
 
 def prepare_set(asked: Preparation, source: SourceOptions, progress: Progress) -> PreparedSet:
@@ -68,16 +86,17 @@ def prepare_set(asked: Preparation, source: SourceOptions, progress: Progress) -
     if asked.out.exists() and asked.out.samefile(Path.cwd()):  # the folder one is in cannot be put in place of
         raise BadInput(f"{asked.out} is the folder you are in", remedy="-o prepared")
     reader = readers.open_reader(asked.data, ReaderContext(labels_file=asked.labels))
-    total = min(len(reader), asked.limit or len(reader))
-    if total == 0:
+    if len(reader) == 0:
         raise BadInput(f"{asked.data} holds no samples")
+    chosen = _chosen(asked, reader)
     transform = _transform(asked, reader, source) if asked.mode == "bin" else None
     temporary = asked.out.with_name(f".{asked.out.name}.tmp")
-    progress.stage("prepare", f"{total} samples")
+    drawn = f" drawn from {chosen.drawn_from} with seed {asked.seed}" if chosen.drawn_from else ""
+    progress.stage("prepare", f"{len(chosen.places)} samples{drawn}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / FOLDER).mkdir(parents=True)
-        found = _write(asked, (reader, total), transform, temporary, progress)
+        found = _write(asked, chosen, transform, temporary, progress)
         if asked.out.exists():
             asked.out.rmdir()
         temporary.replace(asked.out)
@@ -91,7 +110,16 @@ def prepare_set(asked: Preparation, source: SourceOptions, progress: Progress) -
         None if found.labels is None else asked.out / USUAL_NAME,
         found.written,
         found.failures,
+        found.drawn_from,
     )
+
+
+def _chosen(asked: Preparation, reader: Reader) -> _Chosen:
+    available = len(reader)
+    if asked.limit is None or asked.limit >= available:
+        return _Chosen(reader, range(available), available)
+    places = some_places(available, asked.limit, asked.seed)
+    return _Chosen(at_places(reader, places), places, available)
 
 
 def _transform(asked: Preparation, reader: Reader, source: SourceOptions) -> Transform:
@@ -114,14 +142,15 @@ def _described(model: str, source: SourceOptions) -> Mapping[str, Any] | None:
 
 
 def _write(
-    asked: Preparation, what: tuple[Reader, int], transform: Transform | None, folder: Path, progress: Progress
+    asked: Preparation, chosen: _Chosen, transform: Transform | None, folder: Path, progress: Progress
 ) -> PreparedSet:
     failures: list[tuple[str, str]] = []
     lines: dict[str, list[str]] = {}
     labels: list[str] = []
     taken: set[str] = set()
+    total = len(chosen.places)
     with ThreadPoolExecutor(max(1, int(cores_granted()))) as pool:
-        for group in _groups(what[0], what[1], failures):
+        for group in _groups(chosen, failures):
             made = list(pool.map(lambda item: _made(item, transform), group))
             for item, one in zip(group, made, strict=True):
                 if isinstance(one, AssayError):
@@ -135,9 +164,9 @@ def _write(
                 if item.target is not None:
                     labels.append(f"{name} {_label(item)}\n")
             _refuse_too_many(asked, failures)
-            progress.advance(len(taken) + len(failures), what[1])
+            progress.advance(len(taken) + len(failures), total)
     if not taken:
-        raise BadInput(f"none of the {what[1]} samples could be prepared: {failures[0][0]}: {failures[0][1]}")
+        raise BadInput(f"none of the {total} samples could be prepared: {failures[0][0]}: {failures[0][1]}")
     info = folder / f"prep_{asked.mode}.info"
     info.write_text("".join(line for group in lines.values() for line in group), encoding="utf-8")
     if labels:
@@ -146,25 +175,26 @@ def _write(
         "data": asked.data,
         "mode": asked.mode,
         "transform": None if transform is None else dict(transform.to_json()),
-        "counts": {"read": what[1], "written": len(taken), "failed": len(failures)},
+        "counts": {"read": total, "written": len(taken), "failed": len(failures)},
+        "drawn": None if chosen.drawn_from is None else {"from": chosen.drawn_from, "seed": asked.seed},
         "failures": failures,
     }
     (folder / "prepared.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
-    return PreparedSet(info, folder / USUAL_NAME if labels else None, len(taken), tuple(failures))
+    return PreparedSet(info, folder / USUAL_NAME if labels else None, len(taken), tuple(failures), chosen.drawn_from)
 
 
-def _groups(reader: Reader, total: int, failures: list[tuple[str, str]]) -> Iterator[list[Item]]:
+def _groups(chosen: _Chosen, failures: list[tuple[str, str]]) -> Iterator[list[Item]]:
     """Items a few at a time; one that cannot be read is noted and reading begins again behind it."""
-    place = 0
+    place, total = 0, len(chosen.places)
     while place < total:
         group: list[Item] = []
         try:
-            for item in islice(reader.items(place, total), _AHEAD):
+            for item in islice(chosen.reader.items(place, total), _AHEAD):
                 group.append(item)
             if not group:
                 raise BadInput("the data ended before it")
         except AssayError as error:
-            failures.append((f"item {place + len(group)}", error.message))
+            failures.append((f"item {chosen.places[place + len(group)]}", error.message))
             place += 1
         place += len(group)
         yield group
