@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.artifact import Artifact
-from assay.core.engine import OpenOptions, Session
+from assay.core.engine import Session
 from assay.core.errors import BadInput
 from assay.core.record import Figure, Record
 from assay.core.transform import Transform
@@ -20,6 +20,7 @@ from assay.export.options import ExportOptions
 from assay.job.bench.many import ThroughputTable
 from assay.job.bench.many import throughput as measured_throughput
 from assay.job.folder import default_folder
+from assay.job.open_request import OpenRequest
 from assay.job.opening import OnnxRunner, engine, engine_for
 from assay.job.packed import bundle_folder, open_bundle
 from assay.job.pipeline import run as run_pipeline
@@ -77,7 +78,8 @@ def run(
     ``model``: a MODEL as on the command line, or a module together with ``example`` (a tensor or
     array, a tuple of them in the order of ``forward``, or a dict by name), whose first axis is the
     batch.  ``data``: a ``--data`` string, or any iterable of (input, target).  ``metric``: a function
-    of (outputs, targets) giving a number; ``higher_is_better`` (a setting, or an attribute of the
+    of (outputs, targets) giving a number, where outputs are the array of the only output, or a dict of arrays by name
+    of several; ``higher_is_better`` (a setting, or an attribute of the
     function) says which way it is good: without it, any change counts against a candidate.
     ``out``: the run folder; an existing run there is resumed.
 
@@ -178,17 +180,20 @@ def transform(model: str, **source: Any) -> Transform:
     return transform_from_json(found.preprocess)
 
 
-def open(target: str | Path, *, precision: str = "fp32", device: str = "cpu", trust: bool = False) -> Session:
+def open(
+    target: str | Path, *, precision: str | None = None, device: str | None = None, trust: bool = False
+) -> Session:
     """Open a bundle, an ONNX file or an engine file as a Session: dict of arrays in, dict of arrays out.
 
-    A bundle, or the one in the folder of a run, is opened as it was packed (its own engine and precision).
+    A bundle, or the one in the folder of a run, is opened as it was packed (its own engine and precision), and
+    refuses another ``precision`` or ``device``; a file is opened in fp32 on the cpu unless they say otherwise.
     Raises BadInput, UntrustedCode, NotAvailable or EngineFailed.
     """
-    path = Path(target)
+    path, asked = Path(target), OpenRequest(precision, device)
     if path.is_dir():
-        return open_bundle(bundle_folder(str(path)) or path, trust=trust)
+        return open_bundle(bundle_folder(str(path)) or path, asked, trust=trust)
     artifact: Artifact = resolve_model(str(path), SourceOptions(out_dir=path.parent, trust=trust)).artifact
-    return engine_for(artifact).open(artifact, OpenOptions(precision=precision, device=device))
+    return engine_for(artifact).open(artifact, asked.options)
 
 
 def export_onnx(module: Any, path: str | Path, *, example: Any, **options: Any) -> Exported:

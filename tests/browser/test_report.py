@@ -252,6 +252,32 @@ def test_every_plot_is_drawn_and_nothing_sticks_out(opened, width, dark):
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.parametrize("width", [760, 1000])
+def test_a_table_wider_than_the_window_is_scrolled_beside_the_names(opened, width):
+    browser = opened(width=width)
+    found = script(
+        browser,
+        """(() => {
+        const table = document.getElementById('candidates'), box = table.parentElement, row = table.tBodies[0].rows[0];
+        box.scrollIntoView({block: 'start', behavior: 'instant'});
+        box.scrollLeft = box.scrollWidth;
+        const [name, last] = [row.cells[0], row.cells[row.cells.length - 1]].map(c => c.getBoundingClientRect());
+        const frame = box.getBoundingClientRect();
+        const at = x => document.elementFromPoint(x, name.top + name.height / 2);
+        return {
+          overflows: box.scrollWidth > box.clientWidth, scrolled: box.scrollLeft,
+          vertical: box.scrollHeight - box.clientHeight,
+          left: name.left - frame.left, right: frame.right - last.right, width: name.width,
+          shown: row.cells[0].contains(at(name.left + 12)), bare: !row.cells[1].contains(at(frame.left + 8)),
+        };
+    })()""",
+    )
+    assert found["overflows"] and found["scrolled"] > 0
+    assert 0 <= found["left"] <= 24 and found["shown"] and found["bare"]
+    assert found["right"] >= 0 and found["width"] < width / 2
+    assert found["vertical"] == 0
+
+
 def test_it_sorts_by_any_column_with_missing_values_last(opened):
     browser = opened()
     press_header(browser, "samples/s")

@@ -225,6 +225,39 @@ def test_code_needs_trust_or_a_pinned_digest(contents, tmp_path):
     assert opened == [("source", "torch")] * 2
 
 
+def with_options(contents, **given):
+    options = replace(contents.candidate.options, provider_options=tuple(sorted(given.items())))
+    return replace(contents, candidate=replace(contents.candidate, options=options))
+
+
+def test_an_option_that_is_not_known_to_be_harmless_needs_trust_or_a_pinned_digest(contents, tmp_path):
+    set_so = with_options(contents, **{"session.intra_op.allow_spinning": "0", "session.set_denormal_as_zero": "1"})
+    bundle = pack(set_so, tmp_path / "out")
+    asked = []
+
+    def harmless(engine):
+        asked.append(engine)
+        return {"session.intra_op.allow_spinning"}
+
+    with pytest.raises(UntrustedCode, match=r"onnxruntime inside it: session\.set_denormal_as_zero=1") as caught:
+        check(bundle, never, harmless=harmless)
+    assert "allow_spinning" not in str(caught.value) and "runs code" not in str(caught.value)
+    assert manifest_digest(bundle) in caught.value.remedy
+    with pytest.raises(UntrustedCode, match=r"allow_spinning=0, session\.set_denormal"):  # nothing is known without it
+        check(bundle, never)
+    assert check(bundle, open_session, trust=True).ok
+    assert check(bundle, open_session, manifest_digest(bundle), harmless=harmless).ok
+    assert check(bundle, open_session, harmless=lambda _: dict(set_so.candidate.options.provider_options)).ok
+    assert set(asked) == {"onnxruntime"}
+
+
+def test_code_and_an_unknown_option_are_both_named(contents, tmp_path):
+    (tmp_path / "source.json").write_text("{}")
+    made = with_options(from_source(contents, tmp_path / "source.json"), CACHE_DIR="/elsewhere")
+    with pytest.raises(UntrustedCode, match=r"runs code: net\.py and sets provider options .*: CACHE_DIR=/elsewhere"):
+        check(pack(made, tmp_path / "out"), never)
+
+
 def test_a_format_that_runs_code_is_noticed_whatever_the_bundle_says(contents, tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(b"a module")

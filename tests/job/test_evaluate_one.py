@@ -283,17 +283,18 @@ def test_a_prepared_set_gives_what_the_data_gave(tmp_path: Path) -> None:
     from assay.data import ReaderContext, open_reader, transform_from_json
 
     out = tmp_path / "set"
-    found = prepare_set(Preparation("digits", out, limit=30), source(tmp_path), Silent())
-    assert (found.written, found.failures) == (30, ())
+    found = prepare_set(Preparation("digits", out), source(tmp_path), Silent())
+    digits = open_reader("digits")
+    assert (found.written, found.failures, found.drawn_from) == (len(digits), (), None)
     assert found.info.read_text().splitlines()[:2] == [
         "0 ./prep_dataset/0009.bin 32 32",
         "1 ./prep_dataset/0011.bin 32 32",
     ]
-    digits = open_reader("digits")
+    assert json.loads((out / "prepared.json").read_text())["drawn"] is None
     assert digits.preprocess is not None
     transform = transform_from_json(digits.preprocess)
     prepared = open_reader(f"prepared:{found.info}", ReaderContext())
-    for one, other in zip(digits.items(0, 30), prepared.items(), strict=True):
+    for one, other in zip(digits.items(), prepared.items(), strict=True):
         np.testing.assert_array_equal(transform(one.content), other.content["input"])
         assert one.target == other.target
     with pytest.raises(BadInput, match="exists and is not empty"):

@@ -20,6 +20,7 @@ from assay.engines.onnxruntime import OnnxRuntimeEngine
 from assay.engines.openvino import OpenVinoEngine
 from assay.graph.signature import read_signature
 from assay.job.compare_two import Pair, compare_two
+from assay.job.open_request import OpenRequest
 from assay.job.packed import bundle_folder, whole_bundle
 from assay.job.progress import Silent
 from assay.job.single import Wanted, prepare
@@ -63,10 +64,10 @@ def test_it_is_opened_as_it_was_packed(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [{"threads": 2}, {"precision": "bf16"}, {"device": "cuda"}])
 def test_what_it_was_not_proved_with_is_refused(run: Path, tmp_path: Path, other: dict[str, Any]) -> None:
-    prepare(Wanted(str(run), options=OpenOptions(threads=1)), SourceOptions(out_dir=tmp_path))
+    prepare(Wanted(str(run), opened=OpenRequest(threads=1)), SourceOptions(out_dir=tmp_path))
     ((name, value),) = other.items()
     with pytest.raises(BadInput, match=f"onnxruntime fp32 1t on cpu, not {name} {value}: a bundle is opened as"):
-        prepare(Wanted(str(run), options=OpenOptions(**other)), SourceOptions(out_dir=tmp_path))
+        prepare(Wanted(str(run), opened=OpenRequest(**other)), SourceOptions(out_dir=tmp_path))
 
 
 def test_no_verb_ignores_what_it_was_asked(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,21 +163,113 @@ def test_speeds_kept_of_a_bundle_are_not_those_of_the_next_one(run: Path, tmp_pa
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
-def test_verify_judges_a_bundle_by_the_precision_it_was_proved_in(model: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def half(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that was proved in bf16 under OpenVINO."""
     engine = OpenVinoEngine()
     if why := engine.unavailable("cpu", "bf16"):
         pytest.skip(why)
-    built = engine.build(file_artifact(model, "onnx"), BuildOptions(precision="bf16"), tmp_path / "built")
+    folder = tmp_path_factory.mktemp("half")
+    built = engine.build(file_artifact(model, "onnx"), BuildOptions(precision="bf16"), folder / "built")
     candidate = Candidate(built, "openvino", engine.version(), OpenOptions(precision="bf16"), "a processor")
     feed = {"x": np.full((1, 1, 8, 8), 0.5, np.float32)}
     with engine.open(built, candidate.options) as session:
         goldens = ((feed, session.run(feed)),)
     tolerance = {"max_relative_rms": 1e-1, "source": "test"}
-    pack(BundleContents("means", candidate, read_signature(model), goldens, tolerance), tmp_path / "bundle")
-    pair = Pair(str(model), str(tmp_path / "bundle"), None, "fp32", "cpu", None, (2,), 4)
+    pack(BundleContents("means", candidate, read_signature(model), goldens, tolerance), folder / "bundle")
+    return folder / "bundle"
+
+
+def test_verify_judges_a_bundle_by_the_precision_it_was_proved_in(half: Path, model: Path, tmp_path: Path) -> None:
+    pair = Pair(str(model), str(half), None, None, None, None, (2,), 4)
     found = compare_two(pair, SourceOptions(out_dir=tmp_path / "work"), Silent())
     assert found.verdict.passed
     assert "bf16" in found.text
+
+
+def test_diagnose_judges_a_bundle_by_the_precision_it_was_proved_in(
+    half: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(["diagnose", str(model), str(half), "--json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)["records"]
+    last = record["details"]["stages"][-1]
+    assert last["name"] == "candidate: openvino bf16"
+    assert last["due"] > 1e-4
+
+
+def of_the(bundle: Path, model: Path, picture: Path) -> list[list[str]]:
+    """Every verb that takes a bundle for a MODEL, in each place where it does."""
+    data = ["--data", "digits", "--preprocess", f"{model.parent / 'pre.py'}:unit", "--limit", "20", "--trust"]
+    return [
+        ["verify", str(model), str(bundle)],
+        ["diagnose", str(model), str(bundle)],
+        ["bench", str(bundle), "--batch", "1", "--duration", "50ms"],
+        ["evaluate", str(bundle), *data],
+        ["predict", str(bundle), str(picture)],
+    ]
+
+
+@pytest.mark.parametrize("given", [["--precision", "fp32"], ["--precision", "bf16"], ["--device", "cpu"], []])
+def test_a_precision_that_is_typed_is_asked_for_though_it_is_the_default(
+    half: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    picture = tmp_path / "digit.npy"
+    np.save(picture, np.full((1, 8, 8), 0.5, np.float32))
+    for command in of_the(half, model, picture):
+        code, told = run_cli([*command, *given]), capsys.readouterr().err
+        if "fp32" in given:
+            assert code == 2, command
+            assert "is for openvino bf16 on cpu, not precision fp32: a bundle is opened as it was proved" in told
+        else:
+            assert code == 0, (command, told)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["serve", "BUNDLE", "--precision", "fp32", "--http-port", "0", "--no-grpc", "--no-metrics"],
+        ["bench", "MODEL", "--against", "BUNDLE", "--against-precision", "fp32", "--batch", "1"],
+        ["bench", "BUNDLE", "--threads", "1"],
+    ],
+)
+def test_what_is_typed_of_a_bundle_is_refused_there_too(
+    half: Path, model: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    names = {"BUNDLE": str(half), "MODEL": str(model)}
+    assert run_cli([names.get(word, word) for word in more]) == 2
+    assert "is for openvino bf16 on cpu, not " in capsys.readouterr().err
+
+
+def test_python_refuses_it_too(half: Path, run: Path, model: Path) -> None:
+    import assay
+
+    feed = {"x": np.ones((1, 1, 8, 8), np.float32)}
+    for asked in ({}, {"precision": "bf16"}, {"device": "cpu"}):
+        with assay.open(half, **asked) as session:
+            assert session.run(feed)["scores"].shape == (1, 10)
+    for asked in ({"precision": "fp32"}, {"device": "cuda"}):
+        with pytest.raises(BadInput, match="a bundle is opened as it was proved"):
+            assay.open(half, **asked)
+    with assay.open(model) as session, assay.open(run, precision="fp32") as packed:
+        np.testing.assert_array_equal(session.run(feed)["scores"], packed.run(feed)["scores"])
+
+
+def test_the_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("verify", "diagnose", "bench", "evaluate", "predict"):
+        assert run_cli([verb, "--help"]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert "--precision TEXT [default: fp32; of a bundle: as it was proved]" in told
+        assert "--device TEXT [default: cpu; of a bundle: as it was proved]" in told
+
+
+def test_a_figure_that_was_measured_is_not_measured_again_because_fp32_is_typed(model: Path, tmp_path: Path) -> None:
+    from assay.job.bench.many import _key
+    from assay.job.bench.one import Bench
+
+    source = SourceOptions(out_dir=tmp_path)
+    keys = {_key(Bench(str(model), precision=p, device=d), source) for p in (None, "fp32") for d in (None, "cpu")}
+    assert len(keys) == 1
+    assert _key(Bench(str(model), precision="bf16"), source) not in keys
 
 
 @pytest.mark.parametrize("which", ["", "bundle"])

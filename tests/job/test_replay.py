@@ -12,13 +12,12 @@ from assay.bundle.contents import BundleContents
 from assay.bundle.pack import pack
 from assay.cli.main import run_cli
 from assay.core.artifact import file_artifact
-from assay.core.disturbance import NEIGHBOURS
 from assay.core.engine import Candidate, OpenOptions
 from assay.core.errors import ChildFailed, NotAvailable
 from assay.core.record import Figure, Record
 from assay.engines.onnxruntime import OnnxRuntimeEngine
-from assay.job.replay.moves import confirmed, moves
-from assay.job.replay.one import MOST_CASES, MOST_FEED_BYTES, rows_of
+from assay.job.replay.golden_rows import rows_of
+from assay.job.replay.one import MOST_CASES, MOST_FEED_BYTES
 from assay.job.replay.overlay import check_imports, check_requirement, run_with
 
 
@@ -103,70 +102,6 @@ def test_a_requirement_is_one_package_at_one_version() -> None:
     assert check_requirement("onnxruntime==1.22.0") == "onnxruntime==1.22.0"
 
 
-def speed(value: float, spread: float, **more: object) -> Record:
-    figure = Figure(value, "samples/s", low=value * (1 - spread), high=value * (1 + spread), confidence=0.95)
-    conditions = {"scenario": "offline", "batch": 1}
-    return Record("measure", {}, figures={"throughput": figure}, conditions=conditions, **more)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("now", "state"),
-    [
-        (speed(80, 0.01), "worse"),
-        (speed(130, 0.01), "better"),
-        (speed(97, 0.001), "within noise"),  # disjoint, yet nearer than the margin
-        (speed(80, 0.4), "within noise"),
-        (speed(80, 0.01, warnings=(f"{NEIGHBOURS}: other processes used 1.0 of 2 cores",)), "not shown"),
-        (speed(80, 0.01, label="stalled"), "not shown"),
-        (speed(80, 0.01, label="drifting"), "not shown"),
-        (speed(80, 0.01, label="stable"), "worse"),
-        (Record("replay", {}, status="failed", reason="it crashed"), "not shown"),
-    ],
-)
-def test_what_counts_as_a_move(now: Record, state: str) -> None:
-    (move,) = moves(speed(100, 0.01), now, 0.05)
-    assert move.state == state
-
-
-def test_what_was_disturbed_or_stalled_then_shows_no_move_either() -> None:
-    warning = f"{NEIGHBOURS}: other processes used 1.0 of 2 cores"
-    for then in (speed(100, 0.01, warnings=(warning,)), speed(100, 0.01, label="bimodal")):
-        (move,) = moves(then, speed(80, 0.01), 0.05)
-        assert move.state == "not shown"
-
-
-def test_a_stall_hardly_touches_the_median() -> None:
-    def median(value: float) -> Record:
-        figure = Figure(value, "s", low=0.99 * value, high=1.01 * value, confidence=0.95)
-        return Record("measure", {}, figures={"latency.p50": figure}, label="stalled")
-
-    (move,) = moves(median(1.0), median(1.5), 0.05)
-    assert move.state == "worse"
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "state"),
-    [
-        (80, 82, "worse"),
-        (80, 99, "within noise"),
-        (80, 130, "within noise"),
-        (130, 125, "better"),
-        (100, 80, "within noise"),
-        (80, None, "not shown"),
-    ],
-)
-def test_a_move_is_told_only_where_two_measurements_show_it(first: float, second: float | None, state: str) -> None:
-    then = speed(100, 0.01)
-    crashed = Record("replay", {}, status="failed", reason="it crashed")
-    (one,) = moves(then, speed(first, 0.01), 0.05)
-    (two,) = moves(then, crashed if second is None else speed(second, 0.01), 0.05)
-    move = confirmed(one, two)
-    assert move.state == state
-    if state == "worse":
-        assert move.ratio == pytest.approx(0.82)
-        assert move.low is not None and move.low < 0.79
-
-
 def changed(bundle: Path, folder: Path, **description: object) -> Path:
     """A copy with another bundle.json or other Records, and a manifest that fits."""
     import shutil
@@ -232,9 +167,9 @@ def test_what_a_bundle_may_ask_for_is_bounded(
     made = changed(bundle, tmp_path, records=records)
     asked = []
 
-    def measured(_: object, recorded: list[Record], __: object) -> list[Record]:
+    def measured(_: object, __: object, recorded: list[tuple[Record, ...]], ___: object) -> list[Record]:
         asked.append(len(recorded))
-        return [Record("replay", {}, conditions=r.conditions, status="failed", reason="not now") for r in recorded]
+        return [Record("replay", {}, conditions=r.conditions, status="failed", reason="not now") for (r,) in recorded]
 
     monkeypatch.setattr(one, "_measure_again", measured)
     assert run_cli(["replay", str(made)]) == 1

@@ -1,4 +1,4 @@
-"""``assay serve --ray``: what it refuses, how a bundle travels, and a node lost under load."""
+"""``assay serve --ray``: what it refuses, and a node lost under load; how files travel: test_ray_files.py."""
 
 import importlib.util
 import json
@@ -10,10 +10,9 @@ import pytest
 from tests.serve_peers.models import bundles
 from tests.serve_peers.triton import free_ports
 
-from assay.bundle.manifest import manifest_digest
 from assay.core.errors import BadInput, NotAvailable
 from assay.job.serve.config import request_of
-from assay.scale.ray_serve import HOP_BY_HOP, RayPlan, RayServe, _pack, _unpack, _with_threads, parse_replicas
+from assay.scale.ray_serve import HOP_BY_HOP, RayPlan, RayServe, _with_threads, parse_replicas
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,10 +68,6 @@ def test_a_cluster_that_is_not_there(bundle):
     service = RayServe(request_of({"model": [{"source": str(bundle)}]}), RayPlan(f"127.0.0.1:{port}"), silent)
     with pytest.raises(NotAvailable, match="nothing answers"), service.serving():
         pass
-
-
-def test_a_bundle_arrives_as_it_was_sent(bundle, tmp_path):
-    assert manifest_digest(_unpack(_pack(bundle), tmp_path)) == manifest_digest(bundle)
 
 
 def test_engines_have_the_cores_of_their_replica(bundle):

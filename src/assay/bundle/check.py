@@ -7,7 +7,7 @@ cannot show, unless the digest came from somewhere the reader trusts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ OpenSession = Callable[[Artifact, OpenOptions, str], Session]
 """Opens an artifact with an engine by its table name; the caller resolves the name."""
 Here = Callable[[str, str], Mapping[str, Any]]
 """(engine, device) -> what is here: ``engine_version``, ``device_name`` and anything of the environment."""
+Harmless = Callable[[str], Collection[str]]
+"""engine -> the provider options of it that are known to reach nothing outside a bundle."""
 ORIGIN = "this proves integrity, not origin: anybody could have packed these files"
 
 
@@ -106,10 +108,12 @@ def check(
     *,
     trust: bool = False,
     here: Here | None = None,
+    harmless: Harmless | None = None,
 ) -> CheckResult:
     """Check the bundle at ``folder``.
 
-    ``digest`` pins manifest.json.  A bundle that runs code when opened needs it, or ``trust``.
+    ``digest`` pins manifest.json.  A bundle that runs code when opened needs it, or ``trust``; so does one with a
+    provider option that ``harmless`` does not list (nothing is listed without it).
     ``here`` says what this machine has; the packed engine version and device are compared with it.
     Raises BadInput for a folder that is no bundle or a malformed file in it, UntrustedCode.
     """
@@ -126,9 +130,10 @@ def check(
         return found.and_then(Step("goldens", "not_shown", text)).result()
     if found.steps[-1].state == "failed":
         return found.and_then(Step("goldens", "not_shown", "nothing was opened")).result()
-    if bundle.code and not trust and digest is None:
+    why = bundle.why_trust(harmless(bundle.candidate.engine) if harmless else ())
+    if why is not None and not trust and digest is None:
         raise UntrustedCode(
-            f"opening this bundle runs code: {', '.join(bundle.code)}",
+            f"opening this bundle {why}",
             remedy=f"assay check {folder} --digest {found.digest}   (if that is the digest you were given), or --trust",
         )
     found = _environment(bundle, here, found).and_then(*_uncompared(bundle))

@@ -15,8 +15,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,6 @@ CODE_SUFFIXES = frozenset(
     {".py", ".pyc", ".so", ".dll", ".dylib", ".pkl", ".pt", ".pth", ".pt2", ".plan", ".engine", ".om"}
 )
 """Files that run code when an engine or a source opens them."""
-REACHING = re.compile(
-    r"(?:^|[._])(?:files?|filepath|paths?|dirs?|folder|libs?|library|plugins?)(?:[._]|$)|external_(?:alloc|free|empty)"
-    r"|compute_stream|load_config|model_ptr|bytestream|dump_om|enable_profiling|extensions",
-    re.IGNORECASE,
-)
-"""Provider options by which an engine loads, writes or reads what lies outside the bundle, or takes an address."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +97,22 @@ class Bundle:
         said += [p.name for p in files if p.suffix.lower() in CODE_SUFFIXES]
         if self.artifact.format in RUNS_CODE or self.artifact.runs_code:
             said.append(self.artifact.path.name)
-        options = self.candidate.options.provider_options
-        said += [f"the provider option {key}={value}" for key, value in options if REACHING.search(key)]
         return tuple(dict.fromkeys(said))
+
+    def why_trust(self, harmless: Collection[str]) -> str | None:
+        """Why opening this bundle takes trust, to stand behind its name; None where it takes none.
+
+        ``harmless`` are the provider options known to reach nothing outside the bundle: of any other, nobody here
+        knows what file it makes the engine load, read or write, or what address it takes.
+        """
+        parts = [f"runs code: {', '.join(self.code)}"] if self.code else []
+        given = self.candidate.options.provider_options if self.artifact is not None else ()
+        unknown = ", ".join(f"{name}={value}" for name, value in given if name not in harmless)
+        if unknown:
+            parts.append(
+                f"sets provider options that are not known to keep {self.candidate.engine} inside it: {unknown}"
+            )
+        return " and ".join(parts) or None
 
 
 def describe(contents: BundleContents, artifact: Mapping[str, Any] | None) -> dict[str, Any]:

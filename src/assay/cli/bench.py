@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from assay.cli.bench_load import BATCHES, load_options, loadgen_of, press_of, refuse_strangers
-from assay.cli.options import SourceArguments, common, duration, model_options, one_precision, output_of
+from assay.cli.options import (
+    SourceArguments,
+    asked_precision,
+    common,
+    duration,
+    model_options,
+    opening_options,
+    output_of,
+)
 from assay.cli.output import Output
 from assay.core.errors import EXIT_INTERNAL, EXIT_LIMIT_MISSED, EXIT_OK, BadInput
 
@@ -26,8 +34,7 @@ SCENARIOS = ("latency", "offline", "clients", "server")
 @click.option("--data", metavar="DATA", help="Real samples; without: drawn from the signature, and said so.")
 @click.option("--scenario", type=click.Choice(SCENARIOS), default="latency", show_default=True)
 @click.option("--engine", "engine_name", help="Default: the one the file is for.")
-@click.option("--precision", default="fp32", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@opening_options
 @click.option("--threads", type=click.IntRange(min=1))
 @click.option("--format", "form", type=click.Choice(["table", "torchpipe"]), default="table", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep Records and raw values; resumes.")
@@ -84,7 +91,7 @@ def _asked(values: dict[str, Any]) -> Bench:
     """Everything about the load is checked here, before any model is opened."""
     from assay.job.bench.one import Bench
 
-    precision = one_precision(values["precision"], "bench")
+    precision = asked_precision(values["precision"], "bench")
     scenario = values["scenario"]
     values = {**values, "duration": duration(values["duration"])}
     refuse_strangers(values)
@@ -123,8 +130,7 @@ def _against(values: dict[str, Any]) -> Against | None:
     if values["noise_floor"] or values["loadgen"]:
         other = "--noise-floor" if values["noise_floor"] else "--loadgen"
         raise BadInput(f"--against and {other} are two different measurements", remedy="leave one of them out")
-    if given["precision"] is not None:
-        given["precision"] = one_precision(given["precision"], "bench")
+    given["precision"] = asked_precision(given["precision"], "bench")
     return Against(values["against"], given["engine"], given["precision"], values["duration"])
 
 

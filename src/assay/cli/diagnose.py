@@ -9,9 +9,9 @@ import click
 
 from assay.cli.options import (
     SourceArguments,
+    asked_precision,
     common,
     model_options,
-    one_precision,
     output_of,
     pair_options,
     sizes,
@@ -59,7 +59,7 @@ def command(**values: Any) -> int:
     from assay.job.diagnose.into_run import append_to_run, check_run
     from assay.job.diagnose.two import Asked, diagnose_two
 
-    precision = one_precision(values["precision"], "diagnose")
+    precision = asked_precision(values["precision"], "diagnose")
     pair = Pair(
         reference=values["ref"],
         candidate=values["candidate"],

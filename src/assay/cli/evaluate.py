@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, fraction, model_options, one_precision, output_of
+from assay.cli.options import (
+    SourceArguments,
+    asked_precision,
+    common,
+    fraction,
+    model_options,
+    opening_options,
+    output_of,
+)
 from assay.cli.ray_options import asked_cluster, engine_for, ray_options
 from assay.core.errors import BadInput
 from assay.core.units import format_rate
@@ -27,8 +35,7 @@ if TYPE_CHECKING:
 @click.option("--from-dumps", metavar="DIR", help="Score what a vendor tool dumped, instead of a MODEL.")
 @click.option("--output-index", type=click.IntRange(min=0), metavar="K", help="Which dumped output holds the scores.")
 @click.option("--engine", "engine_name", help="Default: the one the file is for.")
-@click.option("--precision", default="fp32", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@opening_options
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--limit", type=click.IntRange(min=1), help="Only N samples, drawn from all of them by --seed.")
 @click.option(
@@ -72,7 +79,7 @@ def command(**values: Any) -> int:
     from assay.job.evaluate.one import Evaluation, evaluate_one
     from assay.present.figures import format_figure
 
-    precision = one_precision(values["precision"], "evaluate")
+    precision = asked_precision(values["precision"], "evaluate")
     cluster = asked_cluster(values)
     if cluster is not None and values["dumps"] is not None:
         raise BadInput("--dumps writes on the machine that infers", remedy="leave out --ray, or --dumps")

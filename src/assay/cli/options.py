@@ -80,8 +80,16 @@ def pair_options(function: F) -> F:
         click.argument("ref"),
         click.argument("candidate"),
         click.option("--engine", "engine_name", help="Run CANDIDATE on this engine; default: the one its file is for."),
-        click.option("--precision", default="fp32", show_default=True),
-        click.option("--device", default="cpu", show_default=True),
+    ]
+    return _apply(opening_options(function), options)
+
+
+def opening_options(function: F) -> F:
+    """How a MODEL is opened.  None is what nobody typed: a default could not be told from the same word typed, and a
+    bundle refuses what it was not proved with."""
+    options = [
+        click.option("--precision", help="[default: fp32; of a bundle: as it was proved]"),
+        click.option("--device", help="[default: cpu; of a bundle: as it was proved]"),
     ]
     return _apply(function, options)
 
@@ -192,6 +200,11 @@ def precisions(text: str | None) -> tuple[str, ...] | None:
         if name not in PRECISIONS:
             raise UnknownName("precision", name, PRECISIONS)
     return names or None
+
+
+def asked_precision(text: str | None, verb: str) -> str | None:
+    """The one precision that was asked for; None stays None.  Raises as ``one_precision``."""
+    return None if text is None else one_precision(text, verb)
 
 
 def one_precision(text: str, verb: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of
+from assay.cli.options import SourceArguments, asked_precision, common, model_options, opening_options, output_of
 from assay.cli.ray_options import asked_cluster, engine_for, ray_options
 
 
@@ -15,8 +15,7 @@ from assay.cli.ray_options import asked_cluster, engine_for, ray_options
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE…")
 @click.option("--engine", "engine_name", help="Default: the one the file is for.")
-@click.option("--precision", default="fp32", show_default=True)
-@click.option("--device", default="cpu", show_default=True)
+@opening_options
 @click.option("--preprocess", metavar="FILE.py:fn", help="Your own transform.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many classes to show.")
 @click.option("--as", "kind", type=click.Choice(["classes", "picture", "mask"]), help="Default: told from the output.")
@@ -38,7 +37,7 @@ def command(**values: Any) -> int:
     from assay.cli.progress import progress_for
     from assay.job.predict_one import Prediction, predict_one
 
-    precision = one_precision(values["precision"], "predict")
+    precision = asked_precision(values["precision"], "predict")
     cluster = asked_cluster(values)
     runner = None
     if cluster is not None:

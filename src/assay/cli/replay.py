@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 @click.option("--duration", default="3s", show_default=True, metavar="TIME", help="Most that each measurement takes.")
 @click.option("--margin", default="5%", show_default=True, help="A ratio nearer to 1 than this is no move.")
 @click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="FILE.onnx",
+    help="Replay with this file in the place of the one the bundle was made from: exported anew, another opset.",
+)
+@click.option(
     "--with",
     "versions",
     multiple=True,
@@ -36,6 +42,7 @@ def command(**values: Any) -> int:
     \b
     assay replay runs/demo/run/bundle
     assay replay runs/demo/run/bundle --with onnxruntime==1.22.0
+    assay replay runs/demo/run/bundle --model opset-20.onnx
 
     Exit code 1 when an output differs or a speed is worse beyond noise.
     """
@@ -48,6 +55,7 @@ def command(**values: Any) -> int:
         values["trust"],
         seconds,
         fraction(values["margin"], "--margin", "5%") or 0.0,
+        values["model"],
     )
     if values["versions"]:
         return _with_versions(values)
@@ -59,10 +67,13 @@ def command(**values: Any) -> int:
 
 def _with_versions(values: dict[str, Any]) -> int:
     from assay.bundle.contents import read_bundle
+    from assay.job.replay.other_file import read_other
     from assay.job.replay.overlay import check_imports, check_requirement, install, run_with
 
     wanted = [check_requirement(text) for text in values["versions"]]
     read_bundle(values["bundle"])  # what is no bundle is told before anything is downloaded
+    if values["model"] is not None:
+        read_other(values["model"])
     with tempfile.TemporaryDirectory(prefix="assay-replay-") as folder:
         install(wanted, Path(folder))
         check_imports(wanted, Path(folder), os.environ)
@@ -75,6 +86,8 @@ def _without_versions(values: dict[str, Any]) -> list[str]:
         arguments += [f"--{name}"] if values.get(name) else []
     if values["digest"]:
         arguments += ["--digest", values["digest"]]
+    if values["model"] is not None:
+        arguments += ["--model", str(values["model"].resolve())]
     if values.get("json_to"):
         arguments += ["--json"] if values["json_to"] == "-" else [f"--json={values['json_to']}"]
     return arguments

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from assay.cli.options import SourceArguments, common, model_options, one_precision, output_of, pair_options, sizes
+from assay.cli.options import SourceArguments, asked_precision, common, model_options, output_of, pair_options, sizes
 from assay.core.compare import Measures
 
 
@@ -30,7 +30,7 @@ def command(**values: Any) -> int:
     from assay.cli.progress import progress_for
     from assay.job.compare_two import Pair, compare_two
 
-    precision = one_precision(values["precision"], "verify")
+    precision = asked_precision(values["precision"], "verify")
     pair = Pair(
         reference=values["ref"],
         candidate=values["candidate"],

@@ -48,6 +48,7 @@ from assay.engines.onnxruntime_binding import BoundSession
 from assay.engines.onnxruntime_options import (
     FAST_MATH,
     GRAPHS,
+    HARMLESS,
     HOW,
     INSTALL,
     INSTALL_CUDA,
@@ -84,6 +85,8 @@ class OnnxRuntimeEngine:
     """Provider options for a process whose other threads need the cores too, such as a server's."""
     tuned_options = ((("graph_optimization_level", "extended"),),)
     """Provider options worth trying besides none, each a set of them."""
+    harmless_options = HARMLESS
+    """Provider options that a stranger's bundle may set."""
     converted_on: Mapping[str, tuple[str, ...]] = {"cuda": ("fp16", "bf16")}
     """Precisions that a file is worth converting to, by kind of device: on others there are no kernels for them."""
 

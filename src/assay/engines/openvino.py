@@ -39,6 +39,7 @@ from assay.engines.base import (
 )
 from assay.engines.buckets import bucketed
 from assay.engines.openvino_attest import MacTable, attest_compiled, mac_table
+from assay.engines.openvino_options import HARMLESS
 from assay.engines.openvino_signature import is_quantised, model_signature, refuse_state
 from assay.engines.unsupported import explained
 
@@ -55,6 +56,8 @@ class OpenVinoEngine:
     """One process may hold sessions of different numbers of threads."""
     threads_shared = True
     """OpenOptions.threads is the number for all instances together; elsewhere it is for each."""
+    harmless_options = HARMLESS
+    """Provider options that a stranger's bundle may set."""
     not_yet_run_on: tuple[str, ...] = ("gpu", "npu")
     reads: tuple[str, ...] = ("onnx", "openvino")
     opens: tuple[str, ...] = ("onnx", "openvino")

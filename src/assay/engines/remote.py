@@ -30,6 +30,8 @@ _TIMEOUT_S = 60.0
 
 class RemoteEngine:
     name = "remote"
+    harmless_options = frozenset({"timeout_s"})
+    """Provider options that a stranger's bundle may set."""
     reads: tuple[str, ...] = ("remote",)
     opens: tuple[str, ...] = ("remote",)
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16", "int8")

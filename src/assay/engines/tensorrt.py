@@ -56,6 +56,8 @@ class TensorRtEngine:
     name = "tensorrt"
     status = NOT_YET_RUN
     usual_device = "cuda"
+    harmless_options = frozenset({"cuda_graph"})
+    """Provider options that a stranger's bundle may set: of a plan, all that ``open`` takes."""
     reads: tuple[str, ...] = ("onnx",)
     opens: tuple[str, ...] = ("tensorrt",)
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16", "int8")

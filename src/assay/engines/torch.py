@@ -16,7 +16,7 @@ from assay.core.errors import BadInput, NotAvailable
 from assay.core.tensors import Signature
 from assay.engines.base import check_format, check_open, check_options, failed, reason
 from assay.engines.torch_process import devices, no_device, version
-from assay.engines.torch_session import TorchSession, kept_signature, open_session
+from assay.engines.torch_session import HARMLESS, TorchSession, kept_signature, open_session
 
 
 class TorchEngine:
@@ -27,6 +27,8 @@ class TorchEngine:
     precisions: tuple[str, ...] = ("fp32", "tf32", "fp64", "bf16", "fp16")
     tuned_options = ((("memory_format", "channels_last"),),)
     """Provider options worth trying besides none, each a set of them: what a search tries as forms of the graph."""
+    harmless_options = HARMLESS
+    """Provider options that a stranger's bundle may set."""
     any_thread = False
     """Every thread that calls gets an OpenMP team of its own, and idle teams slow the working one down."""
 

@@ -37,6 +37,7 @@ from assay.engines.base import (
 from assay.engines.buckets import bucketed, refuse_buckets
 from assay.engines.torch_process import devices, no_device, version
 from assay.engines.torch_session import (
+    HARMLESS,
     Model,
     TorchSession,
     Worker,
@@ -60,6 +61,8 @@ class TorchCompileEngine:
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")
     has_buckets = True
     any_thread = False
+    harmless_options = HARMLESS
+    """Provider options that a stranger's bundle may set."""
 
     def version(self) -> str:
         return version()

@@ -33,6 +33,7 @@ from assay.engines.torch_attest import attest_call
 from assay.engines.torch_process import PROCESS
 
 MEMORY_FORMAT = "memory_format"
+HARMLESS = frozenset({MEMORY_FORMAT})
 _CHANNELS_LAST = "channels_last"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.compare import Measures
-from assay.core.engine import OpenOptions, Session
+from assay.core.engine import Session
 from assay.core.errors import SignatureMismatch
 from assay.core.record import Record
 from assay.core.tensors import Feed, Signature
@@ -19,8 +19,8 @@ from assay.export.options import ExportOptions
 from assay.job.arithmetic import COST_ROWS, arithmetic_of, quantised_of
 from assay.job.context import Data, batched
 from assay.job.dataset import open_data
+from assay.job.open_request import OpenRequest
 from assay.job.opening import open_candidate, precision_of
-from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
 from assay.job.single import Prepared, Wanted, prepare
@@ -45,13 +45,14 @@ class Pair:
 
     ``atol`` and ``rtol`` are texts such as ``1e-5 out0:1e-4`` and replace the format's tolerance where
     given.  ``truth`` False leaves the float64 run out, ``self_consistency`` False the runs against itself.
+    ``precision`` and ``device`` are the candidate's, None where nobody asked for one.
     """
 
     reference: str
     candidate: str
     engine: str | None
-    precision: str
-    device: str
+    precision: str | None
+    device: str | None
     data: str | None
     batches: tuple[int, ...]
     samples: int
@@ -59,6 +60,11 @@ class Pair:
     rtol: str | None = None
     truth: bool = True
     self_consistency: bool = True
+
+    @property
+    def wanted(self) -> Wanted:
+        """The candidate."""
+        return Wanted(self.candidate, self.engine, OpenRequest(self.precision, self.device))
 
 
 SAY_PRECISION = "the server was judged as fp32; if it runs bf16, fp16 or int8, say so: --precision"
@@ -82,7 +88,6 @@ class Compared:
 def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compared:
     """Raises SignatureMismatch when inputs or outputs do not go by the same names."""
     with opened_pair(pair, source, progress) as (reference, candidate), tempfile.TemporaryDirectory() as again:
-        pair = _as_proved(pair, candidate)
         sizes = ", ".join(map(str, pair.batches))
         progress.stage("compare", f"{pair.samples} samples at batch {sizes}")
 
@@ -90,14 +95,12 @@ def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compar
             """The candidate once more: a file is built again, a module (whose export takes long) opened again."""
             if not is_complete(pair.candidate):
                 return open_candidate(candidate.candidate)
-            options = OpenOptions(precision=pair.precision, device=pair.device)
-            wanted = Wanted(pair.candidate, pair.engine, options)
-            return open_candidate(prepare(wanted, _source(pair.candidate, source, again, "c")).candidate)
+            return open_candidate(prepare(pair.wanted, _source(pair.candidate, source, again, "c")).candidate)
 
         served = candidate.candidate.artifact.format == SERVED
         data = data_of(pair, source, reference, candidate)
         found = _compare(pair, (reference, candidate), data, None if served else rebuilt)
-        if served and pair.precision == "fp32" and found.verdict.exit_code:
+        if served and pair.precision is None and found.verdict.exit_code:
             found = replace(found, warnings=(*found.warnings, SAY_PRECISION))
         progress.done(found.judged)
         return found
@@ -107,8 +110,7 @@ def compare_two(pair: Pair, source: SourceOptions, progress: Progress) -> Compar
 def opened_pair(pair: Pair, source: SourceOptions, progress: Progress) -> Iterator[tuple[Prepared, Prepared]]:
     """Both sides resolved, exported and built as far as needed; their files live as long as the block."""
     with tempfile.TemporaryDirectory(prefix="assay-verify-") as folder:
-        options = OpenOptions(precision=pair.precision, device=pair.device)
-        wanted = Wanted(pair.candidate, pair.engine, options)
+        wanted = pair.wanted
 
         def opened(what: Wanted, side: str, naming: Signature | None = None) -> Prepared:
             progress.stage("open", what.spec)
@@ -129,18 +131,11 @@ def opened_pair(pair: Pair, source: SourceOptions, progress: Progress) -> Iterat
         yield reference, candidate
 
 
-def _as_proved(pair: Pair, candidate: Prepared) -> Pair:
-    """A bundle is opened as it was proved, in its own precision whatever was asked for, and judged by that one."""
-    if bundle_folder(pair.candidate) is None:
-        return pair
-    return replace(pair, precision=candidate.candidate.options.precision)
-
-
 def _as_written(spec: str) -> Wanted:
     """A reference is run in fp32, a quantised (or half precision) ONNX file as it is written."""
     path = Path(spec)
     if path.suffix == ".onnx" and path.is_file():
-        return Wanted(spec, options=OpenOptions(precision=precision_of(path)))
+        return Wanted(spec, opened=OpenRequest(precision=precision_of(path)))
     return Wanted(spec)
 
 
@@ -197,7 +192,7 @@ def _compare(pair: Pair, sides: tuple[Prepared, Prepared], data: Data, rebuilt: 
     rows = list(data.samples(pair.samples))
     feeds = {b: batched(rows, b, candidate.signature) for b in pair.batches}
     asked = asked_for(pair.atol, pair.rtol, candidate.signature.output_names)
-    allowed = asked or tolerance(pair.precision, max(reference.depth, candidate.depth))
+    allowed = asked or tolerance(candidate.candidate.options.precision, max(reference.depth, candidate.depth))
     found = _run(pair, (reference, candidate), feeds, allowed, rebuilt)
     not_checked = (*found.result.not_checked, *_unshown(found), *(() if data.real else (_drawn(data),)))
     record = _record(pair, (reference, candidate), found, (data, len(rows)))
@@ -228,12 +223,13 @@ def _run(
         second = stack.enter_context(open_candidate(candidate))
         attestation = second.attest()
         # A file opened as it is was asked for in no particular precision beyond the default.
-        warnings = attestation.check(None, pair.precision)
-        result, split = compare_with_truth((first, second), feeds, (arithmetic, why), pair.precision, own)
+        precision = candidate.options.precision
+        warnings = attestation.check(None, precision)
+        result, split = compare_with_truth((first, second), feeds, (arithmetic, why), precision, own)
         judged = classify(result, allowed, split)
         checks = None
         if pair.self_consistency and not result.failures:
-            limit = judged.detectable or allowed.max_relative_rms or tolerance(pair.precision, 100).max_relative_rms
+            limit = judged.detectable or allowed.max_relative_rms or tolerance(precision, 100).max_relative_rms
             third = stack.enter_context(rebuilt()) if rebuilt is not None else None
             checks = self_check(second, self_check_feed(feeds, second), limit or 0.0, third)
             checks = checks if rebuilt is not None else checks.without(SECOND_BUILD)

@@ -41,6 +41,16 @@ def engine(name: str) -> Engine:
     return made
 
 
+def harmless_options(name: str) -> frozenset[str]:
+    """Provider options of an engine that are known to reach no file, library or address outside a bundle, and all that
+    assay sets by itself.  An engine that is not in the table has none."""
+    if name not in ENGINES:
+        return frozenset()
+    found = engine(name)
+    own = (getattr(found, "shared_cores", ()), *getattr(found, "tuned_options", ()))
+    return frozenset(getattr(found, "harmless_options", ())) | {key for options in own for key, _ in options}
+
+
 def default_engines(device: str) -> tuple[str, ...]:
     """The engines a run tries when none is named: the usual three, and whatever else works on ``device``."""
     return tuple(n for n in ENGINES if n in ALWAYS_TRIED or (n not in NOT_CANDIDATES and _works(n, device)))

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from assay.bundle.contents import DESCRIPTION, Bundle, read_bundle
 from assay.bundle.manifest import NAME, manifest_digest, parse_digest, verify_manifest
-from assay.core.engine import Candidate, OpenOptions, Session
+from assay.core.engine import Candidate, Session
 from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
 from assay.core.shapes import ShapeSpec
 from assay.core.tensors import Signature
-from assay.job.opening import open_candidate, with_module
+from assay.job.open_request import OpenRequest
+from assay.job.opening import harmless_options, open_candidate, with_module
 from assay.sources.inputs import fit_shapes
 
 
@@ -30,7 +31,7 @@ def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None
 
     ``digest`` (of manifest.json) pins the bundle: nothing in it is a stranger's then, as with ``trust``.
     Raises BadInput for a bundle that is not whole or another than the pinned one; NotAvailable where only a
-    recipe travels; UntrustedCode where opening it runs code that was not trusted.
+    recipe travels; UntrustedCode where opening it runs code, or may have an engine reach outside it, untrusted.
     """
     if (folder / "run.json").is_file() and not (folder / DESCRIPTION).is_file():
         raise BadInput(f"{folder} has no bundle: no configuration was chosen, or the run did not finish")
@@ -44,9 +45,10 @@ def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None
     if bundle.artifact is None:
         how = (bundle.recipe or {}).get("command")
         raise NotAvailable(f"{folder} holds no engine file, only the recipe to build one", remedy=how)
-    if bundle.code and not trust and digest is None:
+    why = bundle.why_trust(harmless_options(bundle.candidate.engine))
+    if why is not None and not trust and digest is None:
         raise UntrustedCode(
-            f"opening {folder} runs code: {', '.join(bundle.code)}",
+            f"opening {folder} {why}",
             remedy="--trust (in Python trust=True), or the digest of its manifest that you were given: --sha256 HEX "
             "(assay serve: --digest)",
         )
@@ -56,7 +58,7 @@ def whole_bundle(folder: Path, *, trust: bool = False, digest: str | None = None
 def packed_model(
     folder: Path,
     engine_name: str | None,
-    asked: OpenOptions | None = None,
+    asked: OpenRequest | None = None,
     *,
     trust: bool = False,
     digest: str | None = None,
@@ -68,7 +70,7 @@ def packed_model(
     bundle = whole_bundle(folder, trust=trust, digest=digest)
     assert bundle.artifact is not None
     candidate = bundle.candidate
-    refuse_other(bundle, engine_name, asked or OpenOptions())
+    refuse_other(bundle, engine_name, asked or OpenRequest())
     artifact = with_module(bundle.artifact)
     model = Model(
         name=bundle.model,
@@ -83,16 +85,12 @@ def packed_model(
     return model, replace(candidate, artifact=artifact), bundle.signature
 
 
-def refuse_other(bundle: Bundle, engine_name: str | None, asked: OpenOptions) -> None:
-    """Raises BadInput for another engine, precision, device or number of threads than the bundle was proved with.
-
-    What ``asked`` leaves at its default was not asked for.
-    """
-    proved, default = bundle.candidate.options, OpenOptions()
+def refuse_other(bundle: Bundle, engine_name: str | None, asked: OpenRequest) -> None:
+    """Raises BadInput for another engine, precision, device or number of threads than the bundle was proved with."""
+    proved = bundle.candidate.options
     other = [f"not {engine_name}"] if engine_name not in (None, bundle.candidate.engine) else []
-    for name in ("precision", "device", "threads"):
-        wanted = getattr(asked, name)
-        if wanted not in (getattr(default, name), getattr(proved, name)) and f"{wanted}:0" != getattr(proved, name):
+    for name, wanted in asked.asked.items():
+        if getattr(proved, name) not in (wanted, f"{wanted}:0"):
             other.append(f"not {name} {wanted}")
     if other:
         raise BadInput(
@@ -102,7 +100,7 @@ def refuse_other(bundle: Bundle, engine_name: str | None, asked: OpenOptions) ->
         )
 
 
-def open_bundle(folder: Path, *, trust: bool = False) -> Session:
-    """The Session a bundle was packed with, opened here.  Raises as ``whole_bundle``."""
-    _, candidate, _ = packed_model(folder, None, trust=trust)
+def open_bundle(folder: Path, asked: OpenRequest | None = None, *, trust: bool = False) -> Session:
+    """The Session a bundle was packed with, opened here.  Raises as ``whole_bundle`` and ``refuse_other``."""
+    _, candidate, _ = packed_model(folder, None, asked, trust=trust)
     return open_candidate(candidate)

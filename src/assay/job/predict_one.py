@@ -12,7 +12,7 @@ import numpy as np
 
 from assay import data as readers
 from assay.core.dataset import Item
-from assay.core.engine import Candidate, OpenOptions, Session
+from assay.core.engine import Candidate, Session
 from assay.core.errors import BadInput, StorageFailed
 from assay.core.model import Model
 from assay.core.sample import Sample, stack
@@ -21,6 +21,7 @@ from assay.core.transform import FunctionTransform, NullTransform, Transform
 from assay.data import pillow_path
 from assay.data.files import read_array, read_bytes
 from assay.job.folder import check_folder
+from assay.job.open_request import OpenRequest
 from assay.job.opening import open_candidate
 from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
@@ -43,8 +44,8 @@ class Prediction:
     model: str
     inputs: tuple[Path, ...]
     engine: str | None = None
-    precision: str = "fp32"
-    device: str = "cpu"
+    precision: str | None = None
+    device: str | None = None
     preprocess: str | None = None
     out: Path | None = None
     top: int = 5
@@ -116,9 +117,9 @@ def predict_one(
     if asked.preprocess:  # before the export, which takes longer
         user_transform(asked.preprocess)
     with tempfile.TemporaryDirectory(prefix="assay-predict-") as folder:
-        options = OpenOptions(precision=asked.precision, device=asked.device)
+        wanted = Wanted(asked.model, asked.engine, OpenRequest(asked.precision, asked.device))
         progress.stage("open", asked.model)
-        ready = prepare(Wanted(asked.model, asked.engine, options), replace(source, out_dir=Path(folder)))
+        ready = prepare(wanted, replace(source, out_dir=Path(folder)))
         progress.done(f"{ready.candidate.label}; {ready.model.weights}")
         work = _work(asked, ready)
         masks = _reference_masks(asked, replace(source, out_dir=Path(folder, "reference")), runner, (work, ready))
@@ -173,11 +174,11 @@ def _reference_masks(
             f"--against draws where masks differ; {asked.model} makes {work.kind}",
             remedy=f"assay verify {asked.against} {asked.model}",
         )
-    theirs = replace(asked, model=asked.against, engine=None, precision="fp32", out=None, kind="mask", against=None)
+    theirs = replace(asked, model=asked.against, engine=None, precision=None, out=None, kind="mask", against=None)
     own = replace(source, weights=None, arch=None, md5=None, sha256=None) if is_complete(asked.against) else source
     naming = None if prepared.candidate.artifact.module else prepared.signature
-    options = OpenOptions() if bundle_folder(theirs.model) else OpenOptions(device=asked.device)
-    ready = prepare(Wanted(theirs.model, None, options), own, naming)
+    opened = OpenRequest() if bundle_folder(theirs.model) else OpenRequest(device=asked.device)
+    ready = prepare(Wanted(theirs.model, None, opened), own, naming)
     answers = (runner or predict_here)(_work(theirs, ready), contents(asked.inputs))
     return {predicted.input: mask for predicted, _, mask in answers if mask is not None}
 

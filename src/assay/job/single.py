@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assay.core.artifact import Artifact
-from assay.core.engine import BuildOptions, Candidate, OpenOptions
+from assay.core.engine import BuildOptions, Candidate
 from assay.core.errors import BadInput
 from assay.core.model import Model
 from assay.core.tensors import Signature
@@ -15,6 +15,7 @@ from assay.export.module_signature import module_signature
 from assay.export.options import ExportOptions
 from assay.graph.rounding import rounding_depth
 from assay.graph.signature import read_signature
+from assay.job.open_request import OpenRequest
 from assay.job.opening import OnnxRunner, engine, engine_for, make_candidate, open_candidate, with_signature
 from assay.job.packed import bundle_folder, packed_model
 from assay.measure.environment import device_name
@@ -27,7 +28,7 @@ class Wanted:
 
     spec: str
     engine: str | None = None
-    options: OpenOptions = field(default_factory=OpenOptions)
+    opened: OpenRequest = field(default_factory=OpenRequest)
     export: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -54,29 +55,30 @@ def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = No
         if source.md5 is not None:
             raise BadInput("--md5 pins no bundle", remedy="--sha256 with the digest of its manifest.json")
         opened = packed_model(
-            folder, wanted.engine, wanted.options, trust=source.trust, digest=source.sha256, shapes=source.shapes
+            folder, wanted.engine, wanted.opened, trust=source.trust, digest=source.sha256, shapes=source.shapes
         )
         return Prepared(*opened, depth=0)
     model = resolve_model(wanted.spec, source)
     found = engine(wanted.engine) if wanted.engine else engine_for(model.artifact)
-    device = device_name(wanted.options.device)
+    options = wanted.opened.options
+    device = device_name(options.device)
     artifact = model.artifact
     if artifact.format in found.opens and artifact.module is not None:
         signature = naming or module_signature(model, wanted.export)
-        candidate = make_candidate(with_signature(artifact, signature), found.name, wanted.options, device)
+        candidate = make_candidate(with_signature(artifact, signature), found.name, options, device)
         return Prepared(model, candidate, signature, 0)
     depth = 0
     if artifact.module is not None:
-        options = wanted.export if wanted.export.ranges else replace(wanted.export, ranges=source.ranges)
-        artifact = _exported(model, options, source.out_dir)
+        export = wanted.export if wanted.export.ranges else replace(wanted.export, ranges=source.ranges)
+        artifact = _exported(model, export, source.out_dir)
     if artifact.format == "onnx":
         depth = rounding_depth(artifact.path)
     if artifact.format in found.reads:
-        asked = BuildOptions(precision=wanted.options.precision, device=wanted.options.device)
+        asked = BuildOptions(precision=options.precision, device=options.device)
         artifact = found.build(artifact, asked, source.out_dir / found.name)
     elif artifact.format not in found.opens:
         raise BadInput(f"{found.name} opens {', '.join(found.opens)}; {wanted.spec} is {artifact.format}")
-    candidate = make_candidate(artifact, found.name, wanted.options, device)
+    candidate = make_candidate(artifact, found.name, options, device)
     if artifact.format == "onnx":
         return Prepared(model, candidate, read_signature(artifact.path), depth)
     with open_candidate(candidate) as session:

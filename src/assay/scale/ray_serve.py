@@ -3,18 +3,17 @@
 A replica is a whole ``assay serve`` on a port of its own node's loopback, and Ray's proxy hands it REST requests
 as they are: every route, error and byte is the one server's.  Ray's proxy is the slow part (milliseconds), so
 it is for placement and autoscaling; where requests/s count, put a plain load balancer before plain servers
-(docs/deploy.md).  A bundle travels through Ray's object store, so nodes need assay and its engine, no shared disk.
+(docs/deploy.md).  Bundles and model files travel through Ray's object store (``ray_files``), so nodes need assay and
+the engine, no shared disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import logging
 import signal
 import sys
-import tarfile
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,9 +24,12 @@ from typing import Any
 from assay.core import clock
 from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.units import Seconds
-from assay.job.serve.loading import served_name
+from assay.job.serve.loading import bundles, served_name
+from assay.job.serve.opening import bundle_asked
 from assay.job.serve.options import ServeRequest, Serving
 from assay.scale.ray_cluster import join, refuse_unreachable
+from assay.scale.ray_files import Sent, files_of, moved, sent
+from assay.sources import check_spec
 
 APPLICATION, ROUTE = "assay", "/"
 READY_S: Seconds = 120.0
@@ -80,8 +82,10 @@ class RayServe:
     """The application on the cluster, from ``start`` to ``stop``."""
 
     def __init__(self, request: ServeRequest, plan: RayPlan, event: Callable[[str, Mapping[str, Any]], None]) -> None:
-        """Raises BadInput for what a replica cannot do."""
+        """Raises BadInput for what a replica cannot do, and for models and files that are not there."""
         _refuse(request)
+        for model in request.models:
+            _look_at(model)
         self._request, self._plan, self._event = request, plan, event
         self._stopping = threading.Event()
         self._own_cluster = False
@@ -152,13 +156,7 @@ class RayServe:
             graceful_shutdown_timeout_s=self._request.settings.drain_s,
             **plan.autoscaling(),
         )
-        return deployment.bind(replace(self._request, models=models), self._packed())
-
-    def _packed(self) -> dict[str, Any]:
-        """Bundle folder -> its files as one object in Ray's store."""
-        ray, _ = _ray()
-        folders = {m.source for m in self._request.models if Path(m.source).is_dir()}
-        return {source: ray.put(_pack(Path(source))) for source in folders}
+        return deployment.bind(replace(self._request, models=models), sent(models, _ray()[0].put))
 
     def _connect(self) -> None:
         ray, _ = _ray()
@@ -176,14 +174,14 @@ class RayServe:
 class Replica:
     """In an actor on some node: a server of its own, and a client that hands it what Ray's proxy got."""
 
-    def __init__(self, request: ServeRequest, packed: Mapping[str, Any]) -> None:
+    def __init__(self, request: ServeRequest, files: Mapping[str, Sent]) -> None:
         from assay.job.serve.run import Serve
 
         ray, _ = _ray()
         self._folder = tempfile.TemporaryDirectory(prefix="assay-replica-")
-        placed = {source: str(_unpack(ray.get(ref), Path(self._folder.name) / str(i)))
-                  for i, (source, ref) in enumerate(packed.items())}  # fmt: skip
-        models = tuple(replace(m, source=placed.get(m.source, m.source)) for m in request.models)
+        folder = Path(self._folder.name)
+        places = {text: one.placed(folder / str(i), ray.get) for i, (text, one) in enumerate(files.items())}
+        models = tuple(moved(m, places) for m in request.models)
         settings = replace(request.settings, host="127.0.0.1", http_port=0, grpc_port=None, metrics_port=None)
         self._failure: BaseException | None = None
         self._serve = Serve(replace(request, models=models, settings=settings), _nothing)
@@ -282,24 +280,23 @@ def _refuse(request: ServeRequest) -> None:
         raise BadInput("TLS ends at what stands before Ray's proxy", remedy="leave --tls-cert out")
 
 
+def _look_at(model: Serving) -> None:
+    """Raises, before Ray is asked for anything, what a replica would only find out in its log."""
+    if Path(model.source).is_dir():
+        for folder in bundles(Path(model.source)).values():
+            bundle_asked(model, folder)
+    else:
+        check_spec(model.source)
+    for text in (model.preprocess, model.triton_config):
+        if text is not None and files_of(text) is None:
+            raise BadInput(f"there is no file {text}")
+    files_of(model.source)
+
+
 def _with_threads(model: Serving, threads: int) -> Serving:
     """An engine takes every core it sees; in a replica it has the plan's."""
     batching = model.batching
     return model if batching.threads is not None else replace(model, batching=replace(batching, threads=threads))
-
-
-def _pack(folder: Path) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        archive.add(folder, arcname="bundle")
-    return out.getvalue()
-
-
-def _unpack(content: bytes, folder: Path) -> Path:
-    """Its digests are recomputed when it is opened."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        archive.extractall(folder, filter="data")
-    return folder / "bundle"
 
 
 def _exact(url: str) -> Any:

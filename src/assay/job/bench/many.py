@@ -170,7 +170,13 @@ def _in_child(asked: Bench, source: SourceOptions, out: Path | None) -> list[Rec
         found = child.run("assay.job.bench.many:bench_here", arguments, child.Limits(timeout_s=DAY_S)).value
     except AssayError as error:
         reason = error.message + (f" ({error.remedy})" if error.remedy else "")
-        subject = {"model": asked.model, "engine": asked.engine, "precision": asked.precision, "device": asked.device}
+        options = asked.opened.options
+        subject = {
+            "model": asked.model,
+            "engine": asked.engine,
+            "precision": options.precision,
+            "device": options.device,
+        }
         conditions = {"scenario": asked.scenario, "batch": asked.press.request_batch if asked.press else None}
         return [Record("measure", subject, status="failed", reason=reason, conditions=conditions)]
     assert isinstance(found, list)
@@ -191,6 +197,8 @@ def _key(asked: Bench, source: SourceOptions) -> str:
     file = bundle / NAME if bundle is not None else Path(asked.model.partition(":")[0].partition("?")[0])
     stamps = [_stamp(file), _stamp(Path(source.weights)) if source.weights else None]
     settings = {k: v for k, v in asdict(source).items() if k != "out_dir"}
+    options = asked.opened.options
+    asked = replace(asked, precision=options.precision, device=options.device)  # asked for or not is the same figure
     return digest_json(["bench", __version__, repr(asked), repr(settings), stamps, identity(environment())])
 
 

@@ -19,6 +19,7 @@ from assay.job.bench.loadgen import LoadGenTrial, loadgen_record
 from assay.job.bench.pair import DAY_S, Against, Side, against, noise_floor
 from assay.job.context import Data
 from assay.job.dataset import open_data
+from assay.job.open_request import OpenRequest
 from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
@@ -58,15 +59,15 @@ class Bench:
 
     ``press`` is given for the scenarios ``clients`` and ``server``; ``batches``, ``duration_s`` and
     ``within`` then mean nothing.  ``noise_floor`` measures the model against itself, ``against`` against another
-    one; ``loadgen`` lets MLPerf LoadGen press it.
+    one; ``loadgen`` lets MLPerf LoadGen press it.  ``precision``, ``device`` and ``threads`` None: nobody asked.
     """
 
     model: str
     data: str | None = None
     scenario: str = "latency"
     engine: str | None = None
-    precision: str = "fp32"
-    device: str = "cpu"
+    precision: str | None = None
+    device: str | None = None
     threads: int | None = None
     batches: tuple[int, ...] = (1, 8)
     duration_s: float = 3.0
@@ -75,6 +76,12 @@ class Bench:
     noise_floor: bool = False
     against: Against | None = None
     loadgen: LoadGenSettings | None = None
+
+    @property
+    def opened(self) -> OpenRequest:
+        """One instance, unless a batcher was asked for more."""
+        instances = self.press.through.instances if self.press and self.press.through else 1
+        return OpenRequest(self.precision, self.device, self.threads, OpenOptions(instances=instances))
 
 
 @dataclass(frozen=True)
@@ -105,13 +112,9 @@ class _Ready:
 def bench_one(asked: Bench, source: SourceOptions, progress: Progress, keep: Path | None = None) -> list[Record]:
     """One Record per batch size or load.  ``keep`` is a folder for the raw values."""
     with tempfile.TemporaryDirectory(prefix="assay-bench-") as folder:
-        instances = asked.press.through.instances if asked.press and asked.press.through else 1
-        options = OpenOptions(
-            precision=asked.precision, device=asked.device, threads=asked.threads, instances=instances
-        )
         here = replace(source, out_dir=Path(folder))
         progress.stage("open", asked.model)
-        prepared = prepare(Wanted(asked.model, asked.engine, options), here)
+        prepared = prepare(Wanted(asked.model, asked.engine, asked.opened), here)
         progress.done(prepared.candidate.label)
         drawn = ExportOptions(ranges=source.ranges)
         request = RunRequest(asked.model, Path(folder), data=asked.data, seed=source.seed, export=drawn)
@@ -249,12 +252,12 @@ def _against(ready: _Ready, other: Against, progress: Progress, keep: Path | Non
     """One Record per batch size.  The other model gets the first one's feeds."""
     folder = ready.opening.options.out_dir / "against"
     here = replace(ready.opening.options, out_dir=folder)
-    options = replace(ready.prepared.candidate.options, precision=other.precision or ready.asked.precision)
-    name = other.engine or ready.asked.engine
+    same = replace(ready.prepared.candidate.options, precision=ready.asked.opened.options.precision)
+    name, opened = other.engine or ready.asked.engine, OpenRequest(other.precision, base=same)
     if bundle_folder(other.model):  # opened as it was proved, unless it is asked for otherwise
-        name, options = other.engine, OpenOptions(precision=other.precision or OpenOptions().precision)
+        name = other.engine
     progress.stage("open", other.model)
-    prepared = prepare(Wanted(other.model, name, options), here)
+    prepared = prepare(Wanted(other.model, name, opened), here)
     progress.done(prepared.candidate.label)
     second = _side(prepared, _opening(other.model, prepared, here))
     records = []

@@ -95,7 +95,8 @@ def compare_transforms(asked: Transforms, source: SourceOptions, progress: Progr
 def _data(asked: Transforms, reference: Prepared, candidate: Prepared) -> Data:
     """With the training transform: the one given, else the model's own."""
     pair = asked.pair
-    request = RunRequest(pair.reference, Path(), data=pair.data, batches=pair.batches, device=pair.device)
+    device = candidate.candidate.options.device
+    request = RunRequest(pair.reference, Path(), data=pair.data, batches=pair.batches, device=device)
     given = Objects(preprocess=user_transform(asked.training) if asked.training else None)
     model = reference.model if reference.model.preprocess is not None else candidate.model
     data = open_data(request, given, model, candidate.signature)

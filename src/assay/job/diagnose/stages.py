@@ -142,11 +142,21 @@ class Plan:
 
     reference: Prepared
     candidate: Prepared
-    engine: str
-    precision: str
-    device: str
     passes: tuple[str, ...]
     export: ExportOptions = field(default_factory=ExportOptions)
+
+    @property
+    def engine(self) -> str:
+        """The candidate's, as are ``precision`` and ``device``."""
+        return self.candidate.candidate.engine
+
+    @property
+    def precision(self) -> str:
+        return self.candidate.candidate.options.precision
+
+    @property
+    def device(self) -> str:
+        return self.candidate.candidate.options.device
 
 
 @contextlib.contextmanager

@@ -102,13 +102,13 @@ def diagnose_two(asked: Asked, source: SourceOptions, progress: Progress) -> Dia
     with opened_pair(pair, source, progress) as (reference, candidate), tempfile.TemporaryDirectory() as folder:
         feeds = _feeds(pair, source, reference, candidate)
         progress.stage("dues", "what each precision must cost on this network")
-        dues = _dues(reference, candidate, feeds, pair.precision)
+        opened = candidate.candidate.options
+        asked = replace(asked, pair=replace(pair, precision=opened.precision, device=opened.device))
+        dues = _dues(reference, candidate, feeds, opened.precision)
         if asked.limit is not None:
-            dues = replace(dues, by_precision={**dues.by_precision, pair.precision: asked.limit})
+            dues = replace(dues, by_precision={**dues.by_precision, opened.precision: asked.limit})
         progress.done(", ".join(f"{p} {d:.1e}" for p, d in dues.by_precision.items()))
-        plan = Plan(
-            reference, candidate, candidate.candidate.engine, pair.precision, pair.device, asked.passes, asked.export
-        )
+        plan = Plan(reference, candidate, asked.passes, asked.export)
         with chain_of(plan, dues, feeds[0], Path(folder)) as chain:
             progress.stage("stages", f"{len(chain.stages)} of them")
             rows = walk(chain.stages, feeds)

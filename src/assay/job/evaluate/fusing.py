@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from assay.core.dataset import Item
-from assay.core.engine import OpenOptions
 from assay.core.errors import AssayError, BadInput
 from assay.core.sample import Sample, stack
 from assay.core.tensors import Array, is_float
@@ -21,7 +20,9 @@ from assay.graph.fuse_normalise import Normalise, fuse_normalise
 from assay.graph.signature import load_model, read_signature
 from assay.graph.simplify import TOLERANCE
 from assay.job.context import Data
+from assay.job.open_request import OpenRequest
 from assay.job.opening import OnnxRunner
+from assay.job.packed import bundle_folder
 from assay.job.single import Prepared, Wanted, prepare
 from assay.sources import SourceOptions
 
@@ -43,8 +44,9 @@ class Fused:
 
 
 def exported(wanted: Wanted, source: SourceOptions) -> Prepared:
-    """The MODEL as an ONNX file, in the precision it is written in."""
-    return prepare(Wanted(wanted.spec, "onnxruntime", OpenOptions(), wanted.export), source)
+    """The MODEL as an ONNX file, in the precision it is written in; a bundle as it was proved."""
+    opened = wanted.opened if bundle_folder(wanted.spec) else OpenRequest()
+    return prepare(Wanted(wanted.spec, "onnxruntime", opened, wanted.export), source)
 
 
 def fuse(plain: Prepared, data: Data, wanted: Wanted, source: SourceOptions) -> Fused:
@@ -68,7 +70,8 @@ def fuse(plain: Prepared, data: Data, wanted: Wanted, source: SourceOptions) -> 
     save_model(fuse_normalise(model, Normalise(settings.mean, settings.std)), path)
     items = list(data.reader.items(0, min(SAMPLES, len(data.reader))))
     error = _compared(plain, path, items, transform)
-    ready = prepare(replace(wanted, spec=str(path), engine=wanted.engine or "onnxruntime"), own)
+    opened = replace(wanted.opened, base=plain.candidate.options)
+    ready = prepare(replace(wanted, spec=str(path), engine=wanted.engine or "onnxruntime", opened=opened), own)
     described = dict(ImageBytesTransform(transform).to_json())
     ready = replace(ready, model=replace(plain.model, preprocess=described))
     return Fused(ready, len(items), error)

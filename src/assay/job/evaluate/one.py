@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.dataset import Scored
-from assay.core.engine import OpenOptions
 from assay.core.errors import BadInput
 from assay.core.record import RawSamples, Record
 from assay.data.fast_image import FastImageTransform
@@ -21,6 +20,7 @@ from assay.job.evaluate.against import LOOK_EVERY, Against, Comparison, Watch, c
 from assay.job.evaluate.fusing import exported, fuse
 from assay.job.evaluate.through import Passed, Runner, Work, evaluate_through
 from assay.job.folder import check_folder
+from assay.job.open_request import OpenRequest
 from assay.job.opening import engine
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
@@ -52,8 +52,8 @@ class Evaluation:
     data: str
     labels: Path | None = None
     engine: str | None = None
-    precision: str = "fp32"
-    device: str = "cpu"
+    precision: str | None = None
+    device: str | None = None
     batch: int = 32
     limit: int | None = None
     preprocess: str | None = None
@@ -63,6 +63,10 @@ class Evaluation:
     fuse: bool = False
     against: Against | None = None
     seed: int = 0
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted(self.model, self.engine, OpenRequest(self.precision, self.device))
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,10 @@ def _open(asked: Evaluation, source: SourceOptions) -> _Opened:
     users = asked.preprocess if asked.preprocess != FAST else None
     objects = Objects(preprocess=user_transform(users) if users else None)
     if asked.fuse:
-        wanted = Wanted(asked.model, asked.engine, OpenOptions(precision=asked.precision, device=asked.device))
+        wanted = asked.wanted
         plain = exported(wanted, source)
         fused = fuse(plain, _open_data(request, objects, plain), wanted, source)
-        ready = for_throughput(fused.ready, asked.device)
+        ready = for_throughput(fused.ready)
         data = _open_data(request, objects, ready)
         return _Opened(ready, data, data, (fused.note, *data.warnings))
     ready = open_for_throughput(asked, source)
@@ -196,14 +200,13 @@ def _work(asked: Evaluation, opened: _Opened, reference: Sequence[Scored]) -> Wo
 def open_for_throughput(asked: Evaluation, source: SourceOptions) -> Prepared:
     """On the CPU, as many instances as cores with one thread each: then every core runs whatever is ready, and
     preprocessing takes cores from inference only while it runs itself."""
-    options = OpenOptions(precision=asked.precision, device=asked.device)
-    return for_throughput(prepare(Wanted(asked.model, asked.engine, options), source), asked.device)
+    return for_throughput(prepare(asked.wanted, source))
 
 
-def for_throughput(ready: Prepared, device: str) -> Prepared:
-    if device.partition(":")[0] != "cpu":
-        return ready
+def for_throughput(ready: Prepared) -> Prepared:
     options = ready.candidate.options
+    if options.device.partition(":")[0] != "cpu":
+        return ready
     cores = max(1, int(cores_granted()))
     instances = min(cores, MOST_INSTANCES)
     together = getattr(engine(ready.candidate.engine), "threads_shared", False)

@@ -1,1 +1,1 @@
-"""`assay replay`: a frozen bundle's evidence taken again, here or with another version of a library."""
+"""`assay replay`: a frozen bundle's evidence taken again, here, with another version of a library or another file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ MOVED = ("better", "worse")
 @dataclass(frozen=True)
 class Move:
     """``state``: ``within noise``, ``better``, ``worse`` or ``not shown``; ``ratio`` is now over then, with the widest
-    interval the two intervals allow."""
+    interval the intervals allow; ``recorded`` how many runs of the bundle a move was found to hold against."""
 
     figure: str
     scenario: str
@@ -27,22 +28,27 @@ class Move:
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
+    recorded: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def moves(then: Record, now: Record, margin: float) -> list[Move]:
-    """One for every figure of ``BETTER`` that the old Record has.
+def moves(then: Sequence[Record], now: Record, margin: float) -> list[Move]:
+    """One for every figure of ``BETTER`` that the first of the old Records has.
 
     A move is told only where the two 95 % intervals are disjoint *and* the ratio is further from 1 than ``margin``:
     an interval holds the noise within one run, and two runs of an unchanged model differ by more than that.  A run
     that others disturbed shows nothing.
+
+    ``then`` are measurements of one case in different processes, the better evidence first.  An interval knows nothing
+    of what a process keeps from its start to its end, such as where its memory lies; so a move must hold against each
+    of them.  A further one that was disturbed, or has no interval, is left out.
     """
     return [
-        _move(name, then, now, margin)
+        _against_each([_move(name, then[0], now, margin), *_further(name, then[1:], now, margin)])
         for name in BETTER
-        if name in then.figures and then.figures[name].value is not None
+        if name in then[0].figures and then[0].figures[name].value is not None
     ]
 
 
@@ -58,11 +64,47 @@ def confirmed(first: Move, second: Move) -> Move:
         state = second.state if second.state == "not shown" else "within noise"
         text = f"{first.state} at first ({first.text}), not when measured once more: {second.text}"
         return replace(second, state=state, text=text)
-    assert first.ratio is not None and first.low is not None and first.high is not None
-    assert second.ratio is not None and second.low is not None and second.high is not None
-    nearer = min(first, second, key=lambda move: abs((move.ratio or 1.0) - 1))
-    ends = min(first.low, second.low), max(first.high, second.high)
-    return replace(nearer, text=f"{_said(nearer.ratio or 1.0, ends)}, measured twice", low=ends[0], high=ends[1])
+    near, ends = _over((first, second))
+    text = f"{_said(near.ratio or 1.0, ends)}, measured twice{_of_each(first.recorded)}"
+    return replace(near, text=text, low=ends[0], high=ends[1])
+
+
+def _further(name: str, then: Sequence[Record], now: Record, margin: float) -> list[Move]:
+    """Against the other Records of ``then`` that can show a move of this figure."""
+    return [
+        _move(name, old, now, margin)
+        for old in then
+        if (figure := old.figures.get(name)) is not None
+        and None not in (figure.value, figure.low, figure.high)
+        and not disturbance(old.warnings)
+        and old.label not in _unsteady_labels(name)
+    ]
+
+
+def _against_each(found: Sequence[Move]) -> Move:
+    """A move that shows against the first recorded run is told only where it shows against the others too."""
+    first = found[0]
+    if first.state not in MOVED or len(found) == 1:
+        return first
+    other = next((move for move in found if move.state != first.state), None)
+    if other is not None:
+        state = other.state if other.state == "not shown" else "within noise"
+        text = f"{first.state} than one recorded run ({first.text}), not than another: {other.text}"
+        return replace(other, state=state, text=text)
+    near, ends = _over(found)
+    text = f"{_said(near.ratio or 1.0, ends)}{_of_each(len(found))}"
+    return replace(near, text=text, low=ends[0], high=ends[1], recorded=len(found))
+
+
+def _of_each(recorded: int) -> str:
+    return f", against each of {recorded} recorded runs" if recorded > 1 else ""
+
+
+def _over(found: Sequence[Move]) -> tuple[Move, tuple[float, float]]:
+    """The move that is nearest to none, and the ends of all."""
+    near = min(found, key=lambda move: abs((move.ratio or 1.0) - 1))
+    lows, highs = [m.low for m in found if m.low is not None], [m.high for m in found if m.high is not None]
+    return near, (min(lows), max(highs))
 
 
 def _move(name: str, then: Record, now: Record, margin: float) -> Move:
@@ -89,11 +131,14 @@ def _move(name: str, then: Record, now: Record, margin: float) -> Move:
 
 def _unsteady(figure: str, then: Record, now: Record) -> str | None:
     """Why a series shows no move, as the run's own ratios have it: a stall hardly touches the median alone."""
-    labels = ("drifting", "bimodal") if figure == "latency.p50" else ("stalled", "drifting", "bimodal")
     for record, when in ((then, "then"), (now, "now")):
-        if record.label in labels:
+        if record.label in _unsteady_labels(figure):
             return f"the series was {record.label} {when}"
     return None
+
+
+def _unsteady_labels(figure: str) -> tuple[str, ...]:
+    return ("drifting", "bimodal") if figure == "latency.p50" else ("stalled", "drifting", "bimodal")
 
 
 def _ends(old: Figure, new: Figure) -> tuple[float, float] | None:

@@ -2,52 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from assay.bundle.check import CheckResult, check
+from assay.bundle.check import CheckResult, OpenSession, check
 from assay.bundle.contents import Bundle, read_bundle
 from assay.bundle.goldens import read_goldens
 from assay.core import child
+from assay.core.engine import Candidate
 from assay.core.errors import EXIT_LIMIT_MISSED, AssayError
 from assay.core.record import Record, read_records
-from assay.core.tensors import Feed, Signature
 from assay.core.units import Bytes, format_bytes
 from assay.core.workload import StopRule, Workload
-from assay.job.opening import here, open_packed
+from assay.job.opening import harmless_options, here, open_packed
+from assay.job.replay.golden_rows import GoldenRows
 from assay.job.replay.moves import MOVED, Move, confirmed, moves
+from assay.job.replay.other_file import OtherFile, read_other
 from assay.job.trial import Measured, Trial
 from assay.measure.environment import environment
 
 EVIDENCE = ("confirm", "measure")
-"""Kinds of Records that hold speeds, the better evidence first."""
+"""Kinds of Records that hold speeds, the better evidence first; each kind is measured in a process of its own."""
 MACHINE = ("cpu", "cpu_flags", "cores_granted", "governor", "os", "machine", "python", "gpu_driver", "thread_env")
 """What of an environment is compared besides the versions of libraries."""
 SCENARIOS = ("latency", "offline")
 MOST_FEED_BYTES: Bytes = 2**29
 MOST_CASES = 32
 """Scenarios and batch sizes that are measured again; a run packs a handful."""
+Recorded = tuple[Record, ...]
+"""What a bundle holds of one scenario and batch size, from different processes, the better evidence first."""
 ACCURACY = "accuracy on the dataset was not evaluated again; assay evaluate does that on the data"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """``margin`` is the ratio's distance from 1 that counts at all; ``seconds`` each measurement may take."""
+    """``margin`` is the ratio's distance from 1 that counts at all; ``seconds`` each measurement may take.
+
+    ``model`` is an ONNX file that takes the place of the one the bundle was made from.
+    """
 
     bundle: Path
     digest: str | None = None
     trust: bool = False
     seconds: float = 3.0
     margin: float = 0.05
+    model: Path | None = None
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """``changes`` are the differences of library versions, ``not_checked`` what this could not show and why."""
+    """``changes`` are the differences of the model's file, of library versions and of the machine, ``not_checked`` what
+    this could not show and why.  ``model`` is the file that stood in the place of the bundle's own, if one did."""
 
     check: CheckResult
     changes: tuple[str, ...] = ()
@@ -55,6 +63,7 @@ class Replayed:
     records: tuple[Record, ...] = ()
     not_checked: tuple[str, ...] = ()
     failed: tuple[str, ...] = field(default=())
+    model: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -71,40 +80,70 @@ class Replayed:
             "moves": [move.to_json() for move in self.moves],
             "not_checked": list(self.not_checked),
             "failed": list(self.failed),
+            "model": None if self.model is None else dict(self.model),
         }
 
 
 def replay(request: Replay) -> Replayed:
     """Check the bundle, then measure again what its Records measured of the packed candidate.
 
+    With ``request.model`` that file is checked against the golden outputs and measured, as the bundle's own would be.
     Nothing is measured when the check fails: a model that gives other outputs has no comparable speed.
-    Raises BadInput for a folder that is no bundle, UntrustedCode as ``assay check`` does.
+    Raises BadInput for a folder that is no bundle and for a model that cannot stand in it, UntrustedCode as
+    ``assay check`` does.
     """
-    checked = check(request.bundle, open_packed, request.digest, trust=request.trust, here=here)
-    if not checked.ok:
-        return Replayed(checked, not_checked=("speed: the bundle did not pass its check",))
+    if request.model is None:
+        return _replay(request, _check(request, open_packed), None)
+    given = read_other(request.model)
+    with tempfile.TemporaryDirectory(prefix="assay-replay-") as folder:
+        other = OtherFile(request.bundle, request.model, given, Path(folder))
+        return _replay(request, other.told(_check(request, other.open)), other)
+
+
+def _check(request: Replay, opened: OpenSession) -> CheckResult:
+    return check(request.bundle, opened, request.digest, trust=request.trust, here=here, harmless=harmless_options)
+
+
+def _replay(request: Replay, checked: CheckResult, other: OtherFile | None) -> Replayed:
+    """``other`` is what ran the golden inputs in the place of the packed file, if anything did."""
+    found = Replayed(checked, not_checked=(f"speed: {request.model or 'the bundle'} did not pass its check",))
+    if not checked.ok and (other is None or other.candidate is None):
+        return found
     bundle = read_bundle(request.bundle)
-    changes = _changes(bundle.environment, environment())
+    assert bundle.artifact is not None
     recorded, left = _evidence(bundle)
-    open_ones = (*left, ACCURACY)
+    candidate = replace(bundle.candidate, artifact=bundle.artifact)
+    found = replace(found, changes=_changes(bundle.environment, environment()))
+    if other is not None:
+        candidate = other.opened
+        found = replace(
+            found, changes=(*other.changes(bundle, _records(bundle)), *found.changes), model=other.to_json()
+        )
+        if checked.ok:
+            checked = other.judged(checked, sorted({int(r[0].conditions["batch"]) for r in recorded}))
+    if not checked.ok:
+        return replace(found, check=checked)
+    left = left if recorded or left else ("speed: the bundle has no measurement of its engine",)
+    found = replace(found, check=checked, not_checked=(*left, ACCURACY))
     if not recorded:
-        left = left or ("speed: the bundle has no measurement of its engine",)
-        return Replayed(checked, changes, not_checked=(*left, ACCURACY))
+        return found
     try:
-        moved, fresh = _twice(bundle, recorded, request)
+        moved, fresh = _twice(bundle, candidate, recorded, request)
     except AssayError as error:
-        return Replayed(checked, changes, failed=(f"speed: {error.message}",), not_checked=open_ones)
-    failed = tuple(f"{r.conditions['scenario']}, batch {r.conditions['batch']}: {r.reason}" for r in fresh if r.reason)
-    return Replayed(checked, changes, tuple(moved), tuple(fresh), open_ones, failed)
+        return replace(found, failed=(f"speed: {error.message}",))
+    refused = tuple(f"{r.conditions['scenario']}, batch {r.conditions['batch']}: {r.reason}" for r in fresh if r.reason)
+    return replace(found, moves=tuple(moved), records=tuple(fresh), failed=refused)
 
 
-def _twice(bundle: Bundle, recorded: Sequence[Record], request: Replay) -> tuple[list[Move], list[Record]]:
+def _twice(
+    bundle: Bundle, candidate: Candidate, recorded: Sequence[Recorded], request: Replay
+) -> tuple[list[Move], list[Record]]:
     """Every case once; those that moved a second time, in another process: only what both show is told as a move."""
-    fresh = _measure_again(bundle, recorded, request)
+    fresh = _measure_again(bundle, candidate, recorded, request)
     found = [moves(old, new, request.margin) for old, new in zip(recorded, fresh, strict=True)]
     doubtful = [i for i, told in enumerate(found) if any(move.state in MOVED for move in told)]
     if doubtful:
-        again = _measure_again(bundle, [recorded[i] for i in doubtful], request)
+        again = _measure_again(bundle, candidate, [recorded[i] for i in doubtful], request)
         for i, new in zip(doubtful, again, strict=True):
             second = moves(recorded[i], new, request.margin)
             found[i] = [confirmed(*pair) for pair in zip(found[i], second, strict=True)]
@@ -125,20 +164,24 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]
     return tuple(found)
 
 
-def _evidence(bundle: Bundle) -> tuple[list[Record], tuple[str, ...]]:
-    """One Record for each scenario and batch size of the packed candidate, a confirming run before a choosing one;
-    and what of them is too much to be measured again."""
+def _records(bundle: Bundle) -> list[Record]:
     path = bundle.folder / "records.jsonl"
-    records = read_records(path)[0] if path.is_file() else []
-    found: dict[tuple[str, int], Record] = {}
+    return read_records(path)[0] if path.is_file() else []
+
+
+def _evidence(bundle: Bundle) -> tuple[list[Recorded], tuple[str, ...]]:
+    """The Records of each scenario and batch size of the packed candidate, one of each kind, a confirming run before a
+    choosing one; and what of them is too much to be measured again."""
+    records = _records(bundle)
+    found: dict[tuple[str, int], dict[str, Record]] = {}
     for kind in EVIDENCE:
         for record in records:
             scenario, batch = str(record.conditions.get("scenario")), record.conditions.get("batch")
             mine = record.subject.get("candidate") == bundle.candidate.digest and record.kind == kind
             if mine and record.status == "ok" and scenario in SCENARIOS and isinstance(batch, int) and batch > 0:
-                found.setdefault((scenario, batch), record)
+                found.setdefault((scenario, batch), {}).setdefault(kind, record)
     row_bytes = _row_bytes(bundle)
-    small = {case: r for case, r in found.items() if case[1] * row_bytes <= MOST_FEED_BYTES}
+    small = {case: tuple(r.values()) for case, r in found.items() if case[1] * row_bytes <= MOST_FEED_BYTES}
     large = sorted(found.keys() - small)
     left = [f"speed, {s}, batch {b}: more than {format_bytes(MOST_FEED_BYTES)} of input" for s, b in large[:3]]
     if len(large) > 3:
@@ -153,73 +196,45 @@ def _row_bytes(bundle: Bundle) -> Bytes:
     return sum(feed[spec.name].nbytes for spec in bundle.signature.inputs)
 
 
-@dataclass(frozen=True)
-class GoldenRows(Mapping[int, Sequence[Feed]]):
-    """Batch size -> one feed of so many rows, made when it is asked for: only the goldens travel to the child."""
-
-    goldens: tuple[Feed, ...]
-    signature: Signature
-    sizes: tuple[int, ...]
-
-    def __getitem__(self, batch: int) -> Sequence[Feed]:
-        if batch not in self.sizes:
-            raise KeyError(batch)
-        return [rows_of(self.goldens, self.signature, batch)]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.sizes)
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-
-def _measure_again(bundle: Bundle, recorded: Sequence[Record], request: Replay) -> list[Record]:
+def _measure_again(bundle: Bundle, candidate: Candidate, recorded: Sequence[Recorded], request: Replay) -> list[Record]:
     """In a process of its own, as it was measured the first time; one Record for each of ``recorded``."""
     stop = StopRule(max_s=request.seconds)
-    workloads = tuple(Workload(r.conditions["scenario"], int(r.conditions["batch"]), stop) for r in recorded)
+    workloads = tuple(Workload(r[0].conditions["scenario"], int(r[0].conditions["batch"]), stop) for r in recorded)
     goldens = tuple(feed for feed, _ in read_goldens(bundle.folder, bundle.signature).pairs)
     feeds = GoldenRows(goldens, bundle.signature, tuple(sorted({w.batch for w in workloads})))
-    assert bundle.artifact is not None
-    candidate = replace(bundle.candidate, artifact=bundle.artifact)
     arguments = {"candidate": candidate, "opening": None, "trial": Trial(workloads, feeds)}
     limits = child.Limits(timeout_s=120.0 + 4 * request.seconds * len(workloads))
     found = child.run("assay.job.trial:measure_candidate", arguments, limits).value
     assert isinstance(found, Measured)
-    return [_record(bundle, record, found) for record in recorded]
+    about: dict[str, Any] = {"bundle": str(bundle.folder)}
+    if request.model is None:
+        return [_record(dict(r[0].subject), about, r, found) for r in recorded]
+    about["model"] = str(request.model)
+    return [
+        _record(candidate.subject(request.model.stem, w.batch), about, r, found)
+        for r, w in zip(recorded, workloads, strict=True)
+    ]
 
 
-def rows_of(feeds: Sequence[Feed], signature: Signature, batch: int) -> dict[str, Any]:
-    """One feed of ``batch`` rows, the golden rows taking turns; an input without a batch axis stays as it is."""
-    made = {}
-    for spec in signature.inputs:
-        arrays = [feed[spec.name] for feed in feeds]
-        if spec.batch_axis is None:
-            made[spec.name] = arrays[0]
-            continue
-        rows = np.concatenate(arrays, axis=spec.batch_axis)
-        turns = np.arange(batch) % rows.shape[spec.batch_axis]
-        made[spec.name] = np.ascontiguousarray(np.take(rows, turns, axis=spec.batch_axis))
-    return made
-
-
-def _record(bundle: Bundle, recorded: Record, found: Measured) -> Record:
-    """The fresh measurement, of kind ``replay``; its details name the Record it is held against."""
-    case = (recorded.conditions["scenario"], recorded.conditions["batch"])
+def _record(subject: dict[str, Any], about: Mapping[str, Any], recorded: Recorded, found: Measured) -> Record:
+    """The fresh measurement, of kind ``replay``; its details name the Records it is held against."""
+    old = recorded[0].conditions
+    case = (old["scenario"], old["batch"])
     fresh = Record(
         "replay",
-        dict(recorded.subject),
+        subject,
         conditions={"scenario": case[0], "batch": case[1]},
         environment=environment(),
-        details={"replays": recorded.id, "bundle": str(bundle.folder)},
+        details={"replays": recorded[0].id, "held_against": [r.id for r in recorded], **about},
     )
     if case in found.refused:
         return replace(fresh, status="failed", reason=found.refused[case])
     measured = found.measurements[case]
-    about = {name: recorded.conditions[name] for name in ("real_data", "sizes") if name in recorded.conditions}
+    given = {name: old[name] for name in ("real_data", "sizes") if name in old}
     return replace(
         fresh,
         figures=measured.figures,
-        conditions={**measured.conditions, "data": "golden inputs", **about},
+        conditions={**measured.conditions, "data": "golden inputs", **given},
         label=measured.label,
         warnings=tuple(str(w) for w in measured.warnings),
     )

@@ -13,12 +13,14 @@ import numpy as np
 from assay.batching.batcher import DynamicBatcher
 from assay.batching.intake import mergeable, open_batch
 from assay.batching.settings import BatcherSettings
+from assay.bundle.contents import Bundle
 from assay.bundle.goldens import Goldens, compare_goldens, read_goldens
 from assay.core.artifact import Artifact
 from assay.core.engine import OpenOptions, Session
 from assay.core.errors import BadInput
 from assay.core.tensors import DTYPES, Array, Signature
 from assay.core.units import Bytes, Seconds
+from assay.job.open_request import OpenRequest
 from assay.job.opening import engine, open_candidate, open_packed
 from assay.job.packed import refuse_other, whole_bundle
 from assay.job.serve.options import Batching, Serving
@@ -85,10 +87,17 @@ def open_served(asked: Serving, folder: Path | None, identity: Identity, guards:
         raise
 
 
-def _open_bundle(asked: Serving, folder: Path) -> _Opened:
+def bundle_asked(asked: Serving, folder: Path) -> Bundle:
+    """The bundle, which is whole, trusted, and proved with what is asked for.  Raises as ``whole_bundle`` and
+    ``refuse_other``."""
     bundle = whole_bundle(folder, trust=asked.trust, digest=asked.digest)
+    refuse_other(bundle, asked.engine, OpenRequest(asked.precision, asked.device))
+    return bundle
+
+
+def _open_bundle(asked: Serving, folder: Path) -> _Opened:
+    bundle = bundle_asked(asked, folder)
     assert bundle.artifact is not None
-    refuse_other(bundle, asked.engine, OpenOptions(precision=asked.precision, device=asked.device))
     candidate = bundle.candidate
     options = shared(candidate.options, candidate.engine, asked.batching)
     artifact = bundle.artifact
@@ -119,10 +128,10 @@ def _open_model(asked: Serving) -> _Opened:
         raise BadInput(f"--digest pins a bundle, and {asked.source} is none")
     temporary = tempfile.TemporaryDirectory(prefix="assay-serve-")
     try:
-        options = OpenOptions(precision=asked.precision, device=asked.device)
+        opened = OpenRequest(asked.precision, asked.device)
         source = SourceOptions(out_dir=Path(temporary.name), trust=asked.trust)
-        ready = prepare(Wanted(asked.source, asked.engine, options), source)
-        options = shared(options, ready.candidate.engine, asked.batching)
+        ready = prepare(Wanted(asked.source, asked.engine, opened), source)
+        options = shared(opened.options, ready.candidate.engine, asked.batching)
         session = open_candidate(replace(ready.candidate, options=options))
     except BaseException:
         temporary.cleanup()
@@ -190,7 +199,7 @@ def _parts(asked: Serving, opened: _Opened, identity: Identity, guards: Guards) 
     chosen = regimes(openable, batching, feed, settings)
     try:
         settings = replace(settings, instances=batching.instances or chosen.session.parallelism)
-        batcher = DynamicBatcher(chosen.session, settings, chosen.times, chosen.alone)
+        batcher = DynamicBatcher(chosen.session, settings, chosen.times, chosen.alone, chosen.alone_times)
         batcher.start()
     except BaseException:
         chosen.close()

@@ -42,7 +42,7 @@ class Batching:
 class Serving:
     """One model: ``source`` is a bundle's folder, a folder of versions (1/, 2/ …) of them, or a MODEL.
 
-    ``digest`` is that of a bundle's manifest, which pins it.
+    ``precision`` and ``device`` None: nobody asked.  ``digest`` is that of a bundle's manifest, which pins it.
     ``triton_config`` is a config.pbtxt (that of a folder of versions is found by itself): what it says of
     batching holds, except for the fields of ``batching`` that are named in ``given``.
     """
@@ -50,8 +50,8 @@ class Serving:
     source: str
     name: str | None = None
     engine: str | None = None
-    precision: str = "fp32"
-    device: str = "cpu"
+    precision: str | None = None
+    device: str | None = None
     preprocess: str | None = None
     trust: bool = False
     digest: str | None = None
