@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
 PARTS = {"report-head": None, "report-plots": "speed", "report-latency": "latency"}
 """The picture's name, and the section of the report it begins with (None: the top)."""
-WIDTH, HEIGHT, TALL, MOST_BYTES = 1200, 900, 1400, 300_000
+WIDTH, HEIGHT, TALL, MOST_BYTES = 1280, 900, 1400, 300_000
 FLAGS = (
     "--headless",
     "--no-sandbox",

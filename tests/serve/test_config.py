@@ -142,11 +142,11 @@ def test_what_is_said_for_all_models_is_not_meant_for_bundles_beside_them(classi
     """A bundle is opened as it was proved, and refuses anything else."""
     table = {"engine": "openvino", "precision": "bf16"}
     mixed = request_of({**table, "model": [{"source": str(classifier)}, {"source": "timm:resnet18"}]})
-    assert [(m.engine, m.precision) for m in mixed.models] == [(None, "fp32"), ("openvino", "bf16")]
+    assert [(m.engine, m.precision) for m in mixed.models] == [(None, None), ("openvino", "bf16")]
     alone = request_of({**table, "model": [{"source": str(classifier)}]})
     assert [(m.engine, m.precision) for m in alone.models] == [("openvino", "bf16")]
     said = request_of({"model": [{"source": str(classifier), "precision": "bf16"}, {"source": "timm:resnet18"}]})
-    assert [m.precision for m in said.models] == ["bf16", "fp32"]
+    assert [m.precision for m in said.models] == ["bf16", None]
 
 
 def test_a_name_must_fit_a_url():
