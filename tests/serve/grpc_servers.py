@@ -5,6 +5,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import hpack
@@ -188,3 +189,11 @@ def infer_message(value=3.0, **changes):
     for name, value in changes.items():
         setattr(made, name, value)
     return made.SerializeToString()
+
+
+def until(holds):
+    """Wait for what another thread does; fails after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

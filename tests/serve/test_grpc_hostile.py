@@ -3,13 +3,12 @@
 import contextlib
 import struct
 import threading
-import time
 import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from grpc_servers import RawClient, grpc_message, infer_message, null_session, repository, serving
+from grpc_servers import RawClient, grpc_message, infer_message, null_session, repository, serving, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -419,14 +418,6 @@ def test_a_client_that_goes_away_leaves_nothing_behind(front):
             raw.send(DATA, 0, 3, grpc_message(infer_message()) * 3 + grpc_message(infer_message())[:cut])
     until(lambda: (front.server.memory.used, front.server.connections) == (0, 0))
     alive(front)
-
-
-def until(holds):
-    """Wait for what another thread does; fails after ten seconds."""
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @given(

@@ -19,13 +19,15 @@ class Limits:
     size over ``slowest``.  ``idle_s`` — between requests.  ``write_s`` — for a client that does not
     read its answer.  ``request_s`` — from a complete request to its answer.  ``inflated`` — a compressed
     body's size when inflated.  ``bodies`` — what came of all clients' bodies and is not answered yet, of each
-    protocol; two of the largest always fit.  ``pipelined`` — requests of one connection that are worked on at one time.
+    protocol; two of the largest always fit.  ``answers`` — what one gRPC connection's client has not taken yet; as much
+    as ``bodies`` for all of them.  ``pipelined`` — requests of one REST connection that are worked on at one time.
     """
 
     head: Bytes = 32 * 1024
     body: Bytes = 128 * 1024 * 1024
     inflated: Bytes = 128 * 1024 * 1024
     bodies: Bytes = 1024 * 1024 * 1024
+    answers: Bytes = 256 * 1024 * 1024
     connections: int = 1024
     pipelined: int = 16
     head_s: Seconds = 10.0

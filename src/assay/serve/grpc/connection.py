@@ -1,7 +1,7 @@
 """Connection: HTTP/2 from a client (RFC 9113), as far as gRPC uses it.
 
-What a hostile client could make expensive is bounded: header blocks, streams, messages
-being received (over all connections), frames without content, time.
+What a hostile client could make expensive is bounded: header blocks, streams, messages being received and answers
+not taken (over all connections), frames without content, time.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Callable
 from typing import ClassVar, cast
 
 from assay.core import clock
-from assay.core.units import Seconds
-from assay.serve.errors import EXPIRED, SLOW, ServeError, serve_error
+from assay.core.units import Bytes, Seconds
+from assay.serve.errors import ServeError, serve_error
 from assay.serve.grpc import frames, status
 from assay.serve.grpc.frames import ConnectionFault, StreamFault
 from assay.serve.grpc.front import Front
-from assay.serve.grpc.head import MOST_HEADER_BYTES, Head, HeadReader
+from assay.serve.grpc.gate import Gate
+from assay.serve.grpc.head import Head, HeaderBlocks
 from assay.serve.grpc.outbound import Outbound
-from assay.serve.grpc.receiver import FRAME_BYTES, FrameReceiver
+from assay.serve.grpc.patience import Patience
+from assay.serve.grpc.receiver import FrameReceiver, greeting
 from assay.serve.grpc.status import GrpcError
 from assay.serve.grpc.stream import Assembler, Incoming, Stream
 from assay.serve.grpc.wire import Buffer
 
-MOST_CONTINUATIONS = 16
 MOST_STREAMS = 1000
 MOST_ODD = 2000
 """Frames a second that ask for work and carry nothing: pings, settings, resets, empty data."""
@@ -34,17 +35,15 @@ class Connection(FrameReceiver):
         super().__init__()
         self._front = front
         self._now = clock.current().now
-        self._heads = HeadReader()
-        self._out = Outbound(self._finished)
+        self._heads = HeaderBlocks()
+        self._out = Outbound(self._finished, front.answers)
+        self.gate = Gate(self._out, front.limits.answers, self._begin_late)
         self._transport: asyncio.Transport | None = None
         self.streams: dict[int, Stream] = {}
         self._last = self._odd = self._credited = 0
-        self._settled = self._draining = False
-        self._began_s = self._now()
-        self._paused_s: Seconds | None = None
+        self._draining = False
+        self._patience = Patience(front.limits, self._now())
         self.closed_s: Seconds | None = None
-        self._block: tuple[int, int, bytes, int] | None = None
-        """A header block that goes on in CONTINUATION frames: (stream, flags, so far, frames)."""
 
     # asyncio
 
@@ -58,21 +57,12 @@ class Connection(FrameReceiver):
             self._fail(frames.ENHANCE_YOUR_CALM, error.message)
             return
         self._window = min(frames.MAX_WINDOW, limits.body + (1 << 20))
-        self._out.write(
-            frames.settings(
-                {
-                    frames.MAX_CONCURRENT_STREAMS: MOST_STREAMS,
-                    frames.INITIAL_WINDOW_SIZE: self._window,
-                    frames.MAX_FRAME_SIZE: FRAME_BYTES,
-                    frames.MAX_HEADER_LIST_SIZE: MOST_HEADER_BYTES,
-                }
-            )
-            + frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW)
-        )
+        self._out.write(greeting(self._window, MOST_STREAMS))
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
             self.advance(nbytes)
+            self.gate.run()  # answers may have left
         except ConnectionFault as fault:
             self._fail(fault.code, str(fault))
         except Exception as error:
@@ -91,28 +81,37 @@ class Connection(FrameReceiver):
         self._front.lost(self)
 
     def pause_writing(self) -> None:
-        self._paused_s = self._now()
+        """The client does not read: what it asks meanwhile is not read either."""
+        self._patience.paused(self._now())
+        self._out.pause()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self._paused_s = None
+        self._patience.resumed(self._now(), self.streams.values())
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._out.resume()
+            self.gate.run()
 
     # What calls use
 
     def reply(self, stream: Stream, parts: list[Buffer], size: int) -> None:
         """The one message of a unary call, and its end."""
-        if stream.id in self.streams:
-            self._out.message(stream, parts, size, status.OK_TRAILERS)
+        self.send(stream, parts, size, status.OK_TRAILERS)
 
-    def send(self, stream: Stream, parts: list[Buffer], size: int) -> None:
-        """One message of several."""
+    def send(self, stream: Stream, parts: list[Buffer], size: int, trailers: bytes | None = None) -> None:
+        """One message of several; the last with ``trailers``."""
         if stream.id in self.streams:
-            self._out.message(stream, parts, size)
+            self._out.message(stream, parts, size, trailers)
+            self._front.make_room()
 
     def end(self, stream: Stream, error: GrpcError | ServeError | None = None) -> None:
         """The call's status: OK without an error."""
         if stream.id in self.streams:
             block = status.OK_TRAILERS if error is None else status.trailers(*status.status_of(error))
             stream.assembler.drop()
+            self.gate.forget(stream)
             if self._stream is stream:
                 self._stream = None
             self._out.end(stream, block)
@@ -127,7 +126,22 @@ class Connection(FrameReceiver):
         if not self._draining:
             self._draining = True
             self._out.write(frames.goaway(self._last, frames.NO_ERROR))
-            self._close_if_done()
+            if not self.streams:
+                self._close()
+
+    @property
+    def held(self) -> Bytes:
+        """What of its answers was not taken."""
+        return self._out.held
+
+    def shed(self) -> bool:
+        """End the call whose answers wait with the most; False where there is none, or nothing but one message."""
+        stream = max(self.streams.values(), key=lambda s: s.held, default=None)
+        if stream is None or stream.held in (0, self._front.answers.used):
+            return False
+        self._out.forget(stream)
+        self.end(stream, GrpcError("RESOURCE_EXHAUSTED", "too many answers wait for their clients to take them"))
+        return True
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -136,25 +150,15 @@ class Connection(FrameReceiver):
     def sweep(self, now_s: Seconds) -> None:
         """About once a second: cut off what is too slow."""
         self._odd = 0
-        limits = self._front.limits
-        if not self._settled and now_s - self._began_s > limits.head_s:
-            self.abort()
-        if self._paused_s is not None and now_s - self._paused_s > limits.write_s:
+        if self._patience.over(now_s):
             self.abort()
         for stream in list(self.streams.values()):
-            self._sweep(stream, now_s - stream.began_s, now_s)
-
-    def _sweep(self, stream: Stream, age_s: Seconds, now_s: Seconds) -> None:
-        limits, call = self._front.limits, stream.call
-        allowed_s = limits.body_s + stream.received / limits.slowest
-        if stream.waiting:
-            if now_s - stream.stalled_since(now_s) > limits.write_s:
-                self._reset(StreamFault(stream.id, frames.CANCEL))
-        elif not stream.remote_closed:
-            if age_s > allowed_s and not stream.idle:
-                self.end(stream, ServeError(SLOW, f"the request was not complete within {allowed_s:.0f} s"))
-        elif call is not None and call.limited and age_s > limits.request_s:
-            self.end(stream, ServeError(EXPIRED, f"no answer within {limits.request_s:g} s"))
+            error = self._patience.fault(stream, now_s, self._out.sent)
+            if isinstance(error, StreamFault):
+                self._reset(error)
+            elif error is not None:
+                self.end(stream, error)
+        self.gate.run()
 
     # DATA
 
@@ -180,7 +184,12 @@ class Connection(FrameReceiver):
     def data_ends(self, stream: Stream, last: bool) -> None:
         if last:
             self._half_closed(stream)
-        elif stream.received > self._window // 2:
+        else:
+            self._credit(stream)
+
+    def _credit(self, stream: Stream) -> None:
+        """Let the client send more, unless what it sent has not even begun."""
+        if stream.received > self._window // 2 and not stream.deferred:
             self._out.write(frames.window_update(stream.id, stream.received))
             stream.received = 0
 
@@ -193,7 +202,7 @@ class Connection(FrameReceiver):
         stream.began_s = self._now()
         self._guard(stream, lambda: call.message(message))
 
-    def refused(self, stream: Stream, error: GrpcError) -> None:
+    def refused(self, stream: Stream, error: GrpcError | ServeError) -> None:
         self.end(stream, error)
 
     def _half_closed(self, stream: Stream) -> None:
@@ -204,6 +213,13 @@ class Connection(FrameReceiver):
         call = stream.call
         if call is not None:
             self._guard(stream, call.half_closed)
+
+    def _begin_late(self, stream: Stream, begin: Callable[[], None]) -> None:
+        if stream.streaming:
+            stream.began_s = self._now()
+        self._guard(stream, begin)
+        if stream.id in self.streams and not stream.remote_closed:
+            self._credit(stream)
 
     def _guard(self, stream: Stream, act: Callable[[], None]) -> None:
         """Errors of a call end that call."""
@@ -218,9 +234,10 @@ class Connection(FrameReceiver):
     # Other frames
 
     def check(self, kind: int, number: int) -> None:
-        if self._block is not None and (kind != frames.CONTINUATION or number != self._block[0]):
+        block = self._heads.stream
+        if block is not None and (kind != frames.CONTINUATION or number != block):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block is interrupted")
-        if not self._settled and kind != frames.SETTINGS:
+        if not self._patience.settled and kind != frames.SETTINGS:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "SETTINGS must come first")
         if kind > frames.CONTINUATION:
             self._oddity()
@@ -238,32 +255,15 @@ class Connection(FrameReceiver):
             self._reset(fault)
 
     def _headers(self, number: int, flags: int, payload: memoryview) -> None:
-        start, end = 0, len(payload)
-        if flags & frames.PADDED:
-            start = 1
-            end -= payload[0] if len(payload) else 1
-        if flags & frames.HAS_PRIORITY:
-            start += 5
-        if start > end:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "more padding than frame")
-        self._collect(number, flags, bytes(payload[start:end]), 0)
+        self._open(number, self._heads.headers(number, flags, payload))
 
     def _continuation(self, number: int, flags: int, payload: memoryview) -> None:
-        if self._block is None:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        _, first, block, count = self._block
-        self._collect(number, first | flags & frames.END_HEADERS, block + bytes(payload), count + 1)
+        self._open(number, self._heads.continuation(number, flags, payload))
 
-    def _collect(self, number: int, flags: int, block: bytes, count: int) -> None:
-        if len(block) > 2 * MOST_HEADER_BYTES or count > MOST_CONTINUATIONS:
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block is too large")
-        if not flags & frames.END_HEADERS:
-            self._block = number, flags, block, count
+    def _open(self, number: int, block: tuple[Head, bool] | None) -> None:
+        if block is None:
             return
-        self._block = None
-        self._open(number, self._heads.read(block), bool(flags & frames.END_STREAM))
-
-    def _open(self, number: int, head: Head, ends: bool) -> None:
+        head, ends = block
         if not number % 2:
             raise ConnectionFault(frames.PROTOCOL_ERROR, f"a client cannot open stream {number}")
         found = self.streams.get(number)
@@ -316,7 +316,7 @@ class Connection(FrameReceiver):
                 raise ConnectionFault(frames.FRAME_SIZE_ERROR, "SETTINGS acknowledged with content")
             return
         self._oddity()
-        self._settled = True
+        self._patience.settled = True
         self._out.configure(frames.read_settings(payload), list(self.streams.values()))
 
     def _push_promise(self, number: int, flags: int, payload: memoryview) -> None:
@@ -382,11 +382,9 @@ class Connection(FrameReceiver):
         if self._stream is stream:
             self._stream = None
         stream.assembler.drop()
+        self.gate.forget(stream)
         if not stream.remote_closed and not told:
             self._out.write(frames.reset(stream.id, frames.NO_ERROR))
-        self._close_if_done()
-
-    def _close_if_done(self) -> None:
         if self._draining and not self.streams:
             self._close()
 
@@ -396,5 +394,7 @@ class Connection(FrameReceiver):
 
     def _close(self) -> None:
         self.closed_s = self.closed_s or self._now()
+        for stream in list(self.streams.values()):
+            self._drop(stream)
         if self._transport is not None:
             self._transport.close()

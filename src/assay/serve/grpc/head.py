@@ -14,6 +14,7 @@ from assay.core.units import Seconds
 from assay.serve.grpc import frames, status
 
 MOST_HEADER_BYTES = 16_384
+MOST_CONTINUATIONS = 16
 _REMEMBERED = 64
 
 
@@ -58,6 +59,49 @@ class HeadReader:
                 self._known.clear()
             self._known[block] = head
         return head
+
+
+class HeaderBlocks:
+    """Header blocks of one connection out of HEADERS and CONTINUATION frames."""
+
+    def __init__(self) -> None:
+        self._reader = HeadReader()
+        self._flags = self._count = 0
+        self._block = b""
+        self.stream: int | None = None
+        """Whose block goes on in the next frame."""
+
+    def headers(self, number: int, flags: int, payload: memoryview) -> tuple[Head, bool] | None:
+        """The block if it is complete, and whether the client's side of the stream ends with it.
+
+        Raises ConnectionFault for a block that is malformed or too large.
+        """
+        start, end = 0, len(payload)
+        if flags & frames.PADDED:
+            start = 1
+            end -= payload[0] if len(payload) else 1
+        if flags & frames.HAS_PRIORITY:
+            start += 5
+        if start > end:
+            raise frames.ConnectionFault(frames.PROTOCOL_ERROR, "more padding than frame")
+        self._count, self._flags = 0, flags
+        return self._collect(number, flags, bytes(payload[start:end]))
+
+    def continuation(self, number: int, flags: int, payload: memoryview) -> tuple[Head, bool] | None:
+        """As ``headers``."""
+        if self.stream is None:
+            raise frames.ConnectionFault(frames.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        self._count += 1
+        return self._collect(number, flags, self._block + bytes(payload))
+
+    def _collect(self, number: int, flags: int, block: bytes) -> tuple[Head, bool] | None:
+        if len(block) > 2 * MOST_HEADER_BYTES or self._count > MOST_CONTINUATIONS:
+            raise frames.ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block is too large")
+        if not flags & frames.END_HEADERS:
+            self.stream, self._block = number, block
+            return None
+        self.stream, self._block = None, b""
+        return self._reader.read(block), bool(self._flags & frames.END_STREAM)
 
 
 class _Mark:

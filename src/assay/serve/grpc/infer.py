@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from assay.core import clock
@@ -95,6 +96,8 @@ class InferPath:
         lease, asked.lease = asked.lease, None
         if lease is not None:
             self._messages.give(lease)
+        self._messages.held.used -= asked.inflated
+        asked.inflated = 0
 
     def response(self, request: InferRequest, parameters: Mapping[str, Any]) -> tuple[list[Buffer], int]:
         """The ModelInferResponse of a request that succeeded, with ``parameters``.  Raises ServeError."""
@@ -135,6 +138,9 @@ class InferPath:
         try:
             if asked.gone:
                 raise GrpcError("CANCELLED", "the caller is gone")
+            self.release(asked)
+            self._messages.held.add(len(data))
+            asked.inflated = len(data)
             self._queue(asked, data, deadline_s)
         except Exception as error:
             asked.error = error if isinstance(error, GrpcError) else serve_error(error)
@@ -205,9 +211,13 @@ def _natural(parameters: Mapping[str, Any], name: str) -> int:
 
 
 class Asked:
-    """One request, the buffer its tensors lie in, and what became of it: a response, or an error."""
+    """One request, the buffer its tensors lie in, and what became of it: a response, or an error.
 
-    __slots__ = ("call", "error", "gone", "id", "lease", "request")
+    ``begun``: the connection's gate counts it.  ``message``: what it will begin with.  ``inflated``: bytes counted
+    for its inflated message.
+    """
+
+    __slots__ = ("begun", "call", "error", "gone", "id", "inflated", "lease", "message", "request")
 
     def __init__(self, call: InferCall, lease: Any) -> None:
         self.call = call
@@ -215,7 +225,9 @@ class Asked:
         self.request: InferRequest | None = None
         self.error: ServeError | GrpcError | None = None
         self.id = ""
-        self.gone = False
+        self.gone = self.begun = False
+        self.message: Incoming | None = None
+        self.inflated: Bytes = 0
 
     def cancel(self) -> None:
         self.gone = True
@@ -272,9 +284,13 @@ class UnaryInfer(InferCall):
         self._message = message
 
     def half_closed(self) -> None:
-        message, self._message = self._message, None
-        if message is None:
+        if self._message is None:
             raise GrpcError("INTERNAL", "a unary call has one message; this one had none")
+        self.connection.gate.enter(self.stream, self._begin)
+
+    def _begin(self) -> None:
+        message, self._message = self._message, None
+        assert message is not None
         self._asked = asked = Asked(self, message.lease)
         self.path.start(asked, message, self.deadline_s)
 
@@ -286,15 +302,18 @@ class UnaryInfer(InferCall):
             self._asked.cancel()
 
     def answered(self, asked: Asked) -> None:
+        size: Bytes | None = None
         try:
             parts, size = self.path.response(asked.result(), {})
         except GrpcError as error:
             self.connection.end(self.stream, error)
-            return
         except Exception as error:
             self.connection.end(self.stream, serve_error(error))
-            return
-        self.connection.reply(self.stream, parts, size)
+        else:
+            self.connection.reply(self.stream, parts, size)
+        finally:
+            asked.request = None  # what waits to be sent holds its own part of the answer
+            self.connection.gate.left(size)
 
     def _give(self, message: Incoming) -> None:
         self.path.release(Asked(self, message.lease))
@@ -311,12 +330,22 @@ class StreamInfer(InferCall):
 
     def message(self, message: Incoming) -> None:
         asked = Asked(self, message.lease)
+        asked.message = message
         self._asked.append(asked)
+        self.connection.gate.enter(self.stream, partial(self._begin, asked))
+
+    def _begin(self, asked: Asked) -> None:
+        message, asked.message = asked.message, None
+        assert message is not None
+        asked.begun = True
         try:
             self.path.start(asked, message, self.deadline_s)
         except ServeError as error:
             asked.error = error
             self._send_ready()
+        except BaseException:
+            asked.begun = False
+            raise
 
     def half_closed(self) -> None:
         self._closed = True
@@ -324,16 +353,34 @@ class StreamInfer(InferCall):
 
     def cancelled(self) -> None:
         self._gone = True
-        for asked in list(self._asked):
+        left, self._asked = self._asked, deque()
+        for asked in left:
             asked.cancel()
+            if asked.message is not None:  # it never began
+                asked.message = None
+                self.path.release(asked)
+            elif asked.done:
+                self._leave(asked, None)
 
     def answered(self, asked: Asked) -> None:
-        self._send_ready()
+        if self._gone:
+            self._leave(asked, None)
+        else:
+            self._send_ready()
+
+    def _leave(self, asked: Asked, size: Bytes | None) -> None:
+        asked.request = None
+        if asked.begun:
+            asked.begun = False
+            self.connection.gate.left(size)
 
     def _send_ready(self) -> None:
         while self._asked and self._asked[0].done and not self._gone:
-            parts, size = self._written(self._asked.popleft())
+            asked = self._asked.popleft()
+            parts, size = self._written(asked)
             self.connection.send(self.stream, parts, size)
+            failed = asked.error or asked.request is None or asked.request.error
+            self._leave(asked, None if failed else size)
         if self._closed and not self._asked and not self._gone:
             self.connection.end(self.stream)
 

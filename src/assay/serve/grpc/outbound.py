@@ -1,29 +1,47 @@
-"""Outbound: what a connection sends, within what the peer lets through (RFC 9113 section 5.2)."""
+"""Outbound: what a connection sends, within what the peer lets through (RFC 9113 section 5.2) and reads.
+
+What it does not take yet waits in its streams and is counted; the transport's own buffer holds one piece at most.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 
+from assay.core.units import Bytes
 from assay.serve.grpc import frames, status
 from assay.serve.grpc.stream import Stream
 from assay.serve.grpc.wire import Buffer
+from assay.serve.http.buffers import Held
 
 JOINED_BYTES = 16_384
 """Up to this size an answer is copied into one buffer; above, its parts go to ``writev``."""
+WHOLE_BYTES = 1 << 20
+"""Up to this size an answer is handed to the transport in one go."""
+STEP_BYTES = 256 << 10
+"""What is handed over at one time of those that are larger, or had to wait."""
+PIECE_BYTES = 256
+"""What a piece that waits costs besides its content."""
 _UNCOMPRESSED = b"\x00"
 _HEADERS_SIZE = len(status.HEADERS)
 
 
 class Outbound:
-    """``finished`` is called for every stream whose last byte was handed over."""
+    """``finished`` is called for every stream whose last byte was handed over.  ``answers`` counts what waits on all
+    connections; ``held`` is this one's share, ``sent`` what it handed over of messages."""
 
-    def __init__(self, finished: Callable[[Stream], None]) -> None:
+    def __init__(self, finished: Callable[[Stream], None], answers: Held | None = None) -> None:
         self._finished = finished
+        self._answers = answers or Held(sys.maxsize)
+        self.held: Bytes = 0
+        self.sent: Bytes = 0
+        self._paused = False
         self._transport: asyncio.WriteTransport | None = None
         self._window = frames.DEFAULT_WINDOW
         self._blocked: dict[int, Stream] = {}
-        """Streams that only the connection's window holds back, the longest-waiting first."""
+        """Streams that only the connection's window, or a client that does not read, holds back, the longest-waiting
+        first."""
         self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame = frames.DEFAULT_FRAME_BYTES
 
@@ -39,14 +57,15 @@ class Outbound:
         """One message of ``size`` bytes; with ``trailers`` it is the last and the stream ends."""
         total = size + 5
         prefix = _UNCOMPRESSED + size.to_bytes(4, "big")
-        if stream.waiting or total > stream.send_window or total > self._window:
-            stream.waiting.append(memoryview(prefix))
-            stream.waiting.extend(memoryview(p) for p in parts if len(p))
+        room = 0 if self._paused or stream.waiting else min(stream.send_window, self._window, WHOLE_BYTES)
+        if total > room:
+            self._wait(stream, [prefix, *parts], total)
             stream.trailers = trailers
             self._pump(stream)
             return
         stream.send_window -= total
         self._window -= total
+        self.sent += total
         out: list[Buffer] = []
         if not stream.headers_sent:
             stream.headers_sent = True
@@ -80,6 +99,7 @@ class Outbound:
         """The stream is gone: send nothing more of it."""
         self._blocked.pop(stream.id, None)
         stream.waiting.clear()
+        self._count(stream, -stream.held)
 
     def credit(self, stream: Stream | None, increment: int) -> None:
         """A WINDOW_UPDATE came; ``stream`` None: for the connection.  Raises ConnectionFault or StreamFault."""
@@ -89,8 +109,7 @@ class Outbound:
             self._window += increment
             if self._window > frames.MAX_WINDOW:
                 raise frames.ConnectionFault(frames.FLOW_CONTROL_ERROR, "the connection's window overflows")
-            while self._window > 0 and self._blocked:  # each step sends: no update costs more than it lets through
-                self._pump(next(iter(self._blocked.values())))
+            self._pump_blocked()
             return
         if not increment:
             raise frames.StreamFault(stream.id, frames.PROTOCOL_ERROR)
@@ -128,39 +147,72 @@ class Outbound:
             if stream.send_window > frames.MAX_WINDOW:
                 raise frames.ConnectionFault(frames.FLOW_CONTROL_ERROR, "a stream's window overflows")
 
+    def pause(self) -> None:
+        """The peer does not read: nothing but control frames until ``resume``."""
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._pump_blocked()
+
+    def _wait(self, stream: Stream, parts: Sequence[Buffer], total: Bytes) -> None:
+        pieces: Sequence[Buffer] = [b"".join(parts)] if total <= JOINED_BYTES else [p for p in parts if len(p)]
+        stream.waiting.extend(memoryview(p) for p in pieces)
+        self._count(stream, total + PIECE_BYTES * len(pieces))
+
+    def _count(self, stream: Stream, change: Bytes) -> None:
+        stream.held += change
+        self.held += change
+        self._answers.used += change
+
+    def _pump_blocked(self) -> None:
+        while self._blocked and self._window > 0 and not self._paused:  # each step sends: that much was let through
+            self._pump(next(iter(self._blocked.values())))
+
     def _pump(self, stream: Stream) -> None:
-        """Send of ``stream.waiting`` what the windows allow."""
-        allowed = min(stream.send_window, self._window)
+        """Send of ``stream.waiting`` what the windows and the peer's reading allow."""
+        while not self._paused and self._step(stream):
+            pass
+        if stream.waiting and stream.send_window > 0:
+            self._blocked[stream.id] = stream
+        else:  # the stream's own window opens with an update of its own
+            self._blocked.pop(stream.id, None)
+
+    def _step(self, stream: Stream) -> bool:
+        """Whether more may be sent at once."""
+        allowed = min(stream.send_window, self._window, STEP_BYTES)
         out: list[Buffer] = []
         if not stream.headers_sent:
             stream.headers_sent = True
             out.append(frames.header(_HEADERS_SIZE, frames.HEADERS, frames.END_HEADERS, stream.id) + status.HEADERS)
         taken: list[Buffer] = []
         total = 0
+        pieces = 0
         while stream.waiting and total < allowed:
             piece = stream.waiting.popleft()
             if len(piece) > allowed - total:
                 stream.waiting.appendleft(piece[allowed - total :])
                 piece = piece[: allowed - total]
+            else:
+                pieces += 1
             taken.append(piece)
             total += len(piece)
         if total:
             stream.send_window -= total
             self._window -= total
+            self.sent += total
             self._split(stream.id, taken, total, out)
-        if stream.waiting and stream.send_window > 0:
-            self._blocked[stream.id] = stream
-        else:  # the stream's own window opens with an update of its own
-            self._blocked.pop(stream.id, None)
+            self._count(stream, -(total + PIECE_BYTES * pieces))
         if stream.waiting:
             self._send(out, total)
-            return
+            return min(stream.send_window, self._window) > 0
         ends = stream.trailers
         if ends is not None:
             out.append(_end(stream.id, ends))
         self._send(out, total)
         if ends is not None:
             self._finished(stream)
+        return False
 
     def _split(self, stream: int, pieces: Sequence[Buffer], total: int, out: list[Buffer]) -> None:
         """DATA frames of at most the peer's size."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 
+from assay.core.units import Bytes
+from assay.serve.errors import ServeError
 from assay.serve.grpc import frames
 from assay.serve.grpc.frames import ConnectionFault
+from assay.serve.grpc.head import MOST_HEADER_BYTES
 from assay.serve.grpc.status import GrpcError
 from assay.serve.grpc.stream import Incoming, Stream
 
@@ -18,6 +21,17 @@ FRAME_BYTES = 4 << 20
 SCRATCH_BYTES = 64 << 10
 DIRECT_BYTES = 32 << 10
 """From here on the rest of a frame is received into its message's buffer."""
+
+
+def greeting(window: Bytes, streams: int) -> bytes:
+    """What this side takes: so many streams, each with that window; the connection's own is wide open."""
+    values = {
+        frames.MAX_CONCURRENT_STREAMS: streams,
+        frames.INITIAL_WINDOW_SIZE: window,
+        frames.MAX_FRAME_SIZE: FRAME_BYTES,
+        frames.MAX_HEADER_LIST_SIZE: MOST_HEADER_BYTES,
+    }
+    return frames.settings(values) + frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW)
 
 
 class FrameReceiver(asyncio.BufferedProtocol):
@@ -50,7 +64,7 @@ class FrameReceiver(asyncio.BufferedProtocol):
     def received(self, stream: Stream, message: Incoming) -> None:
         raise NotImplementedError
 
-    def refused(self, stream: Stream, error: GrpcError) -> None:
+    def refused(self, stream: Stream, error: GrpcError | ServeError) -> None:
         """The stream's message cannot be taken."""
         raise NotImplementedError
 
@@ -83,9 +97,14 @@ class FrameReceiver(asyncio.BufferedProtocol):
         stream = self._stream
         assert stream is not None
         self._payload -= nbytes
-        message = stream.assembler.filled(nbytes)
-        if message is not None:
-            self.received(stream, message)
+        try:
+            message = stream.assembler.filled(nbytes)
+        except ServeError as error:
+            self._stream = None
+            self.refused(stream, error)
+        else:
+            if message is not None:
+                self.received(stream, message)
         if not self._payload:
             self._data_done()
 
@@ -167,7 +186,7 @@ class FrameReceiver(asyncio.BufferedProtocol):
         while len(data) and (stream := self._stream) is not None:
             try:
                 message, count = stream.assembler.feed(data)
-            except GrpcError as error:
+            except (GrpcError, ServeError) as error:
                 self._stream = None
                 self.refused(stream, error)
                 return

@@ -16,6 +16,7 @@ from assay.serve.grpc.infer import Beside, InferPath, Models, StreamInfer, Unary
 from assay.serve.grpc.status import GrpcError
 from assay.serve.grpc.stream import Call, MessageMemory, Stream
 from assay.serve.grpc.unary import HealthCall, UnaryCall
+from assay.serve.http.buffers import Held
 from assay.serve.listening import Listening
 from assay.serve.repository import Repository
 from assay.serve.settings import ServeSettings
@@ -45,6 +46,7 @@ class GrpcServer(Listening[Connection]):
     ) -> None:
         super().__init__(settings.limits)
         self.memory = MessageMemory(settings.limits.held)
+        self.answers = Held(settings.limits.held)
         self.broken = broken
         self._access = settings.access
         admin = settings.access.admin
@@ -96,6 +98,12 @@ class GrpcServer(Listening[Connection]):
 
     def lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
+
+    def make_room(self) -> None:
+        """End the largest answers that wait, on the connection that keeps the most, until the rest fit."""
+        while self.answers.used > self.answers.limit:
+            if not max(self._connections, key=lambda c: c.held).shed():
+                return
 
     def _connection(self) -> Connection:
         return Connection(self)
