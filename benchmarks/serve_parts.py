@@ -27,7 +27,7 @@ from tests.serve_peers import triton as peer
 from tests.serve_peers.ours import Ours, ours
 
 from assay.bundle.contents import read_bundle
-from assay.bundle.layouts import LayoutOptions
+from assay.bundle.layouts import LayoutOptions, Trust
 from assay.bundle.triton import write_repository
 from assay.core import child
 from assay.core.engine import OpenOptions
@@ -118,7 +118,7 @@ def triton_repository(bench: Bench, folder: Path) -> None:
     """One model for each configuration: idle ones cost memory only."""
     for instances, delay_us in bench.sizes.configurations:
         options = LayoutOptions("python", _named(instances, delay_us), MAX_BATCH, delay_us, instances)
-        write_repository(bench.bundle, folder, options)
+        write_repository(bench.bundle, folder, options, Trust(given=True))
 
 
 def _named(instances: int, delay_us: int) -> str:

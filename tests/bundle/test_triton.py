@@ -10,7 +10,7 @@ from tests.serve_peers import triton as peer
 
 from assay.bundle.contents import read_bundle
 from assay.bundle.goldens import read_goldens
-from assay.bundle.layouts import LAYOUTS, LayoutOptions, copy_bundle
+from assay.bundle.layouts import LAYOUTS, LayoutOptions, Trust, copy_bundle
 from assay.bundle.manifest import manifest_digest
 from assay.bundle.pack import pack
 from assay.bundle.triton import write_repository
@@ -18,7 +18,7 @@ from assay.bundle.triton_backends import native_for
 from assay.bundle.triton_config import batches, text_format
 from assay.core.artifact import Artifact, digest_files, file_artifact
 from assay.core.engine import BuildOptions, OpenOptions
-from assay.core.errors import BadInput, NotAvailable
+from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.table import resolve
 from assay.core.tensors import Signature, TensorSpec
 from assay.data.image import INTERPOLATIONS
@@ -160,10 +160,14 @@ def test_files_that_need_a_device_or_torch(contents, tmp_path, format, device, f
     given = tmp_path / f"stand-in.{format}"
     given.write_bytes(b"not a model")
     candidate = contents.candidate
-    options = replace(candidate.options, device=device)
+    options = replace(candidate.options, device=device, provider_options=(("some", "option"),))
     stand_in = replace(candidate, artifact=file_artifact(given, format), options=options)
     bundle = pack(replace(contents, candidate=stand_in), tmp_path / "bundle")
-    laid = write_repository(bundle, tmp_path / "r", LayoutOptions())
+    with pytest.raises(UntrustedCode, match=r"laid out for Triton, runs code: stand-in\.\w+$"):
+        write_repository(bundle, tmp_path / "r", LayoutOptions())
+    assert not (tmp_path / "r" / "small").exists()
+    laid = write_repository(bundle, tmp_path / "r", LayoutOptions(), Trust(given=True))
+    assert "has no setting for: some=option" in laid.notes[0]
     config = parsed(laid.folder)
     assert field in (config.backend, config.platform)
     assert (laid.folder / "1" / file).read_bytes() == b"not a model"
@@ -172,6 +176,43 @@ def test_files_that_need_a_device_or_torch(contents, tmp_path, format, device, f
         (group,) = config.instance_group
         assert kind_of(group, "kind") == "KIND_GPU" and list(group.gpus) == [1]
     assert set(config.model_warmup[0].inputs) == {names[0]}
+
+
+def with_options(contents, **options):
+    given = replace(contents.candidate.options, provider_options=tuple(options.items()))
+    return replace(contents, candidate=replace(contents.candidate, options=given))
+
+
+def test_options_that_a_layout_carries_take_trust_and_those_it_leaves_out_do_not(contents, tmp_path):
+    known = Trust(harmless=lambda engine: {"session.intra_op.allow_spinning"})
+    given = {"session.intra_op.allow_spinning": "0", "session.optimized_model_filepath": "elsewhere.onnx"}
+    bundle = pack(with_options(contents, **given), tmp_path / "bundle")
+    python = LayoutOptions(backend="python")
+    with pytest.raises(UntrustedCode, match=r"inside it: session\.optimized_model_filepath=else") as caught:
+        write_repository(bundle, tmp_path / "out", python, known)
+    assert manifest_digest(bundle) in caught.value.remedy and "--trust" in caught.value.remedy
+    with pytest.raises(UntrustedCode, match=r"allow_spinning=0, session\.optimized"):  # no list: nothing is harmless
+        write_repository(bundle, tmp_path / "out", python)
+    assert not any((tmp_path / "out").rglob("*"))
+    native = write_repository(bundle, tmp_path / "native", LayoutOptions())
+    assert "no setting for: session.intra_op.allow_spinning=0, session.optimized_model_filepath" in native.notes[0]
+    assert "elsewhere.onnx" not in json.dumps(str(parsed(native.folder)))
+    assert write_repository(bundle, tmp_path / "python", python, Trust(given=True)).folder.is_dir()
+    assert manifest_digest(copy_bundle(bundle, tmp_path / "copy", LayoutOptions()).folder)
+    few = pack(with_options(contents, **{"session.intra_op.allow_spinning": "0"}), tmp_path / "few")
+    assert write_repository(few, tmp_path / "few-python", python, known).folder.is_dir()
+
+
+def test_options_that_become_an_accelerators_take_trust(contents, tmp_path):
+    """ONNX Runtime's TensorRT provider: Triton's own backend gets every option, paths of libraries too."""
+    known = Trust(harmless=lambda engine: {"provider"})
+    given = {"provider": "tensorrt", "trt_extra_plugin_lib_paths": "/tmp/their.so"}
+    bundle = pack(with_options(contents, **given), tmp_path / "bundle")
+    with pytest.raises(UntrustedCode, match=r"inside it: trt_extra_plugin_lib_paths=/tmp/their\.so$"):
+        write_repository(bundle, tmp_path / "r", LayoutOptions(), known)
+    laid = write_repository(bundle, tmp_path / "r", LayoutOptions(), Trust(given=True))
+    (accelerator,) = parsed(laid.folder).optimization.execution_accelerators.gpu_execution_accelerator
+    assert dict(accelerator.parameters) == {"trt_extra_plugin_lib_paths": "/tmp/their.so"}
 
 
 def test_external_data_stays_beside_the_model(tmp_path):

@@ -6,10 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay.bundle.manifest import verify_manifest
-from assay.core.errors import BadInput, StorageFailed
+from assay.bundle.check import Harmless
+from assay.bundle.contents import Bundle
+from assay.bundle.manifest import manifest_digest, verify_manifest
+from assay.core.errors import BadInput, StorageFailed, UntrustedCode
 
-# Each layout takes (bundle folder, target folder, LayoutOptions) and returns a Laid.
+# Each layout takes (bundle folder, target folder, LayoutOptions, Trust) and returns a Laid.
 LAYOUTS: dict[str, str] = {
     "assay": "assay.bundle.layouts:copy_bundle",
     "triton": "assay.bundle.triton:write_repository",
@@ -33,6 +35,24 @@ class LayoutOptions:
 
 
 @dataclass(frozen=True)
+class Trust:
+    """``given``: somebody vouches for the bundle, or its digest was compared with one that came another way.
+    ``harmless`` as in ``check``: of an engine whose options nobody lists, none is."""
+
+    given: bool = False
+    harmless: Harmless | None = None
+
+    def refuse(self, carried: Bundle, what: str) -> None:
+        """Raises UntrustedCode where what is ``carried`` on takes trust and has none; ``what`` begins the sentence."""
+        why = carried.why_trust(self.harmless(carried.candidate.engine) if self.harmless else ())
+        if why is not None and not self.given:
+            digest = manifest_digest(carried.folder)
+            raise UntrustedCode(
+                f"{what} {why}", remedy=f"--digest {digest}   (if that is the digest you were given), or --trust"
+            )
+
+
+@dataclass(frozen=True)
 class Laid:
     """What was written; ``notes`` is what of the bundle has no place there, or what the reader needs to know."""
 
@@ -40,8 +60,10 @@ class Laid:
     notes: tuple[str, ...] = ()
 
 
-def copy_bundle(folder: Path, out_dir: Path, options: LayoutOptions) -> Laid:
+def copy_bundle(folder: Path, out_dir: Path, options: LayoutOptions, trust: Trust | None = None) -> Laid:
     """Copy the bundle to ``out_dir``, which must not exist, and recompute its digests there.
+
+    It takes no ``trust``: nothing is opened, and whoever opens the copy is asked.
 
     Raises BadInput for a folder that is in the way or inside the bundle, a bundle that is not whole, or options of
     another layout; StorageFailed where it cannot be written.

@@ -19,7 +19,7 @@ import numpy as np
 from assay.bundle import triton_config as config
 from assay.bundle.contents import Bundle, read_bundle
 from assay.bundle.goldens import read_goldens
-from assay.bundle.layouts import Laid, LayoutOptions, refuse_inside
+from assay.bundle.layouts import Laid, LayoutOptions, Trust, refuse_inside
 from assay.bundle.manifest import manifest_digest
 from assay.bundle.triton_backends import Native, native_for, parameters
 from assay.core.errors import BadInput, NotAvailable, StorageFailed
@@ -30,13 +30,14 @@ PYTHON_FORMATS = ("onnx", "openvino", "torchscript")
 _WARMUP = "warmup"
 
 
-def write_repository(folder: Path, out_dir: Path, options: LayoutOptions) -> Laid:
+def write_repository(folder: Path, out_dir: Path, options: LayoutOptions, trust: Trust | None = None) -> Laid:
     """Write ``out_dir``/NAME from the bundle at ``folder``; ``out_dir`` is the model repository, which may exist.
 
     A default ``max_batch`` is the bundle's largest bucket, else 8; of ``instances`` as many as it was measured with.
 
     Raises BadInput for options that do not fit the bundle, NotAvailable where Triton cannot serve its file,
-    StorageFailed where it cannot be written.
+    UntrustedCode where what the repository would hold takes trust and there is none (what a backend has no setting
+    for is left out and takes none), StorageFailed where it cannot be written.
     """
     bundle = read_bundle(folder)
     name = config.check_name(options.name or bundle.model)
@@ -49,8 +50,9 @@ def write_repository(folder: Path, out_dir: Path, options: LayoutOptions) -> Lai
     if target.exists():
         raise BadInput(f"{target} exists already", remedy="give another -o or --name")
     refuse_inside(folder, target)
+    lay = _native if options.backend == "native" else _python
     try:
-        laid = (_native if options.backend == "native" else _python)(bundle, replace(options, name=name), target)
+        laid = lay(bundle, replace(options, name=name), target, trust or Trust())
     except BaseException as error:
         shutil.rmtree(target, ignore_errors=True)
         if isinstance(error, OSError):
@@ -59,7 +61,7 @@ def write_repository(folder: Path, out_dir: Path, options: LayoutOptions) -> Lai
     return laid
 
 
-def _native(bundle: Bundle, options: LayoutOptions, target: Path) -> Laid:
+def _native(bundle: Bundle, options: LayoutOptions, target: Path, trust: Trust) -> Laid:
     assert bundle.artifact is not None
     backend = native_for(bundle.artifact.format)
     if backend is None:
@@ -69,6 +71,7 @@ def _native(bundle: Bundle, options: LayoutOptions, target: Path) -> Laid:
         )
     if options.pictures:
         raise BadInput("only the Python backend decodes pictures", remedy="--backend python --pictures")
+    trust.refuse(_carried(bundle, backend), _asked(bundle))
     version = target / "1"
     _copy_model(bundle, backend, version)
     signature = _named(bundle.signature, backend)
@@ -86,9 +89,10 @@ def _native(bundle: Bundle, options: LayoutOptions, target: Path) -> Laid:
     return _finish(bundle, options, target, message, notes)
 
 
-def _python(bundle: Bundle, options: LayoutOptions, target: Path) -> Laid:
+def _python(bundle: Bundle, options: LayoutOptions, target: Path, trust: Trust) -> Laid:
     assert bundle.artifact is not None
     _refuse_python(bundle, options)
+    trust.refuse(bundle, _asked(bundle))
     version = target / "1"
     version.mkdir(parents=True)
     shutil.copytree(bundle.folder, version / "bundle")
@@ -102,6 +106,18 @@ def _python(bundle: Bundle, options: LayoutOptions, target: Path) -> Laid:
     message |= _warmup(bundle, options, target, [s.name for s in bundle.signature.inputs])
     notes = [f"Triton's Python needs {', '.join(_needs(bundle, options))}"]
     return _finish(bundle, options, target, message, notes)
+
+
+def _asked(bundle: Bundle) -> str:
+    return f"{bundle.folder}, laid out for Triton,"
+
+
+def _carried(bundle: Bundle, backend: Native) -> Bundle:
+    """The bundle with those of its provider options alone that the repository would hold."""
+    options = bundle.candidate.options
+    lost = backend.lost(options)
+    kept = tuple((key, value) for key, value in options.provider_options if f"{key}={value}" not in lost)
+    return replace(bundle, candidate=replace(bundle.candidate, options=replace(options, provider_options=kept)))
 
 
 def _refuse_python(bundle: Bundle, options: LayoutOptions) -> None:

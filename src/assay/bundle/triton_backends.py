@@ -98,10 +98,14 @@ def _nothing(options: OpenOptions) -> Settings:
     return {}
 
 
+def _all_lost(options: OpenOptions) -> list[str]:
+    return [f"{key}={value}" for key, value in options.provider_options]
+
+
 _NATIVE: dict[str, Native] = {
     "onnx": Native("backend", "onnxruntime", "model.onnx", _onnxruntime, _lost_onnxruntime),
     "openvino": Native("backend", "openvino", "model.xml", _openvino, _lost_openvino),
-    "tensorrt": Native("backend", "tensorrt", "model.plan", _nothing),
-    "torchscript": Native("backend", "pytorch", "model.pt", _nothing, names=False),
-    "aoti": Native("platform", "torch_aoti", "model.pt2", _nothing, names=False),
+    "tensorrt": Native("backend", "tensorrt", "model.plan", _nothing, _all_lost),
+    "torchscript": Native("backend", "pytorch", "model.pt", _nothing, _all_lost, names=False),
+    "aoti": Native("platform", "torch_aoti", "model.pt2", _nothing, _all_lost, names=False),
 }

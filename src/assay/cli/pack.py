@@ -22,6 +22,8 @@ from assay.core.errors import BadInput
 @click.option("--max-batch", type=click.IntRange(min=1), metavar="N", help="Most rows that Triton merges.")
 @click.option("--delay", metavar="TIME", help="How long Triton may wait for more rows, such as 2ms.")
 @click.option("--instances", type=click.IntRange(min=1), metavar="N", help="How many of it run side by side.")
+@click.option("--digest", metavar="sha256:HEX", help="The manifest's digest, from somewhere you trust.")
+@click.option("--trust", is_flag=True, help="Pack what runs code when it is opened.")
 @common
 def command(**values: Any) -> int:
     """Lay RUN's bundle (or a bundle folder) out in DIR.
@@ -32,15 +34,19 @@ def command(**values: Any) -> int:
                                                    DIR/NAME for Triton; DIR is its model repository
     """
     output = output_of("pack", values)
-    from assay.bundle.layouts import LAYOUTS, LayoutOptions
-    from assay.bundle.manifest import manifest_digest, verify_manifest
+    from assay.bundle.layouts import LAYOUTS, LayoutOptions, Trust
+    from assay.bundle.manifest import manifest_digest, parse_digest, verify_manifest
     from assay.core.table import resolve
+    from assay.job.opening import harmless_options
 
     lay = resolve(LAYOUTS, values["layout"], "layout")
     source = _bundle(values["run"])
     problems = verify_manifest(source)
     if problems:
         raise BadInput(f"the bundle {source} is not whole: {problems[0]}", remedy=f"assay check {source}")
+    digest, pinned = manifest_digest(source), values["digest"]
+    if pinned is not None and parse_digest(pinned) != digest:
+        raise BadInput(f"{source} is not the bundle that was pinned: its manifest is {digest}")
     options = LayoutOptions(
         backend=values["backend"],
         name=values["name"],
@@ -49,8 +55,7 @@ def command(**values: Any) -> int:
         instances=values["instances"],
         pictures=values["pictures"],
     )
-    laid = lay(source, values["out"], options)
-    digest = manifest_digest(source)
+    laid = lay(source, values["out"], options, Trust(values["trust"] or pinned is not None, harmless_options))
     output.say(f"{laid.folder}  {digest}")
     for note in laid.notes:
         output.note(note)
