@@ -98,13 +98,13 @@ def test_a_container_sees_its_own_group_at_the_top(tmp_path):
 
 def test_a_child_may_take_nine_tenths_of_the_tighter_of_machine_and_container(tmp_path):
     root = write(tmp_path, {"proc/meminfo": meminfo(10, swap_gib=2), "proc/self/cgroup": "0::/box\n"})
-    assert child._most_of_memory(root) == int(0.9 * 12 * GIB)  # no limit
+    assert child.most_of_memory(root) == int(0.9 * 12 * GIB)  # no limit
     write(root, {"sys/fs/cgroup/box/memory.max": f"{4 * GIB}\n"})
-    assert child._most_of_memory(root) == int(0.9 * 4 * GIB)
+    assert child.most_of_memory(root) == int(0.9 * 4 * GIB)
     write(root, {"sys/fs/cgroup/box/memory.max": f"{40 * GIB}\n"})
-    assert child._most_of_memory(root) == int(0.9 * 12 * GIB)
+    assert child.most_of_memory(root) == int(0.9 * 12 * GIB)
     write(root, {"sys/fs/cgroup/box/memory.max": "max\n", "sys/fs/cgroup/memory.max": f"{2 * GIB}\n"})
-    assert child._most_of_memory(root) == int(0.9 * 2 * GIB)
+    assert child.most_of_memory(root) == int(0.9 * 2 * GIB)
     (root / "proc/meminfo").unlink()
-    assert child._most_of_memory(root) == int(0.9 * 2 * GIB)
-    assert child._most_of_memory(Path(tmp_path / "nothing")) is None
+    assert child.most_of_memory(root) == int(0.9 * 2 * GIB)
+    assert child.most_of_memory(Path(tmp_path / "nothing")) is None

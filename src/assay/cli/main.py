@@ -77,6 +77,9 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("This machine", ("doctor", "engines", "models", "completion")),
 )
 
+GUARDED = frozenset(VERBS) - {"serve", "completion"}
+"""Verbs that are ended before they take all memory.  A server lives long: what was left when it began says nothing."""
+
 
 class Verbs(click.Group):
     """Looks verbs up in the table; help is written from the summaries without importing anything."""
@@ -150,7 +153,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from assay.cli import interrupts
 
     interrupts.install()
-    sys.exit(run_cli(list(sys.argv[1:] if arguments is None else arguments)))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in GUARDED:
+        _guard_memory(given)
+    sys.exit(run_cli(given))
+
+
+def _guard_memory(arguments: list[str]) -> None:
+    from assay.cli import memory_guard
+    from assay.cli.failures import report_failure
+    from assay.core.errors import AssayError
+
+    try:
+        memory_guard.install(lambda error: report_failure(error, arguments))
+    except AssayError as error:
+        sys.exit(report_failure(error, arguments))
 
 
 def run_cli(arguments: list[str]) -> int:

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.control_group import ROOT, cgroup_memory_available
-from assay.core.errors import AssayError, ChildFailed
+from assay.core.errors import AssayError, BadInput, ChildFailed
 from assay.core.table import load
-from assay.core.units import Bytes, Seconds, format_bytes, format_seconds
+from assay.core.units import Bytes, Seconds, format_bytes, format_seconds, parse_bytes
 
 _AS_HERE = (
     "import json, runpy, sys; sys.path += [p for p in json.loads(sys.argv.pop(1)) if p not in sys.path]; "
@@ -39,13 +39,26 @@ _PR_SET_PDEATHSIG = 1
 
 
 _MOST_OF_MEMORY = 0.9
+MEMORY = "ASSAY_MEMORY"
+"""The environment's word on how much one process may take."""
 
 
-def _most_of_memory(root: Path = ROOT) -> Bytes | None:
-    """What a child may take without the machine coming to a standstill, or the container's limit ending it from
-    outside; None where neither is told.  ``root`` is the folder that ``proc`` and ``sys`` lie in."""
-    found = [n for n in (_memory_available(root), cgroup_memory_available(root)) if n is not None]
-    return int(_MOST_OF_MEMORY * min(found)) if found else None
+def most_of_memory(root: Path = ROOT) -> Bytes | None:
+    """What a process may take without the machine coming to a standstill, or the container's limit ending it from
+    outside: nine tenths of what is left, or what ``ASSAY_MEMORY`` (``2GB``) says where that is less.
+
+    None where nothing tells.  ``root`` is the folder that ``proc`` and ``sys`` lie in.  Raises BadInput for an
+    ``ASSAY_MEMORY`` that is no size.
+    """
+    left = [n for n in (_memory_available(root), cgroup_memory_available(root)) if n is not None]
+    found = [int(_MOST_OF_MEMORY * min(left))] if left else []
+    asked = os.environ.get(MEMORY)
+    if asked:
+        try:
+            found.append(parse_bytes(asked))
+        except ValueError as error:
+            raise BadInput(f"{MEMORY}={asked}: {error}", remedy=f"{MEMORY}=2GB") from None
+    return min(found, default=None)
 
 
 def _memory_available(root: Path) -> Bytes | None:
@@ -61,11 +74,11 @@ def _memory_available(root: Path) -> Bytes | None:
 
 @dataclass(frozen=True)
 class Limits:
-    """``env`` is added to the child's environment; ``log`` keeps what it printed.  ``memory_bytes`` is nine tenths of
-    what the machine, or the control group this runs in, has available now, unless said otherwise; None: no limit."""
+    """``env`` is added to the child's environment; ``log`` keeps what it printed.  ``memory_bytes`` is
+    ``most_of_memory`` now, unless said otherwise; None: no limit."""
 
     timeout_s: Seconds = 600.0
-    memory_bytes: Bytes | None = field(default_factory=_most_of_memory)
+    memory_bytes: Bytes | None = field(default_factory=most_of_memory)
     env: Mapping[str, str] = field(default_factory=dict)
     log: Path | None = None
 
@@ -152,6 +165,14 @@ def _watch(process: subprocess.Popen[bytes], limits: Limits) -> tuple[Bytes, str
 def tree_rss(pid: int) -> Bytes:
     """Resident bytes of a process and all its descendants; 0 where /proc is missing."""
     return tree_memory(pid, _resident)
+
+
+def resident(pid: int) -> Bytes:
+    """Resident bytes of a process alone; 0 where /proc is missing."""
+    try:
+        return _resident(Path(f"/proc/{pid}"))
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def tree_memory(pid: int, of: Callable[[Path], Bytes]) -> Bytes:
