@@ -28,7 +28,7 @@ class Context:
 
     ``missing`` collects what was asked for by name and is not here (exit code 3); ``reference`` is the
     label of the run's reference, which speed-ups are over; ``pace`` keeps the budget of ``request.effort``; ``fatal``
-    is what ``stages/under_way.py`` found of candidates by their digest.
+    is what ``stages/under_way.py`` found of candidates that are compared, by their digest.
     """
 
     request: RunRequest

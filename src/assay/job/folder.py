@@ -20,10 +20,10 @@ from assay.core import checked, clock
 from assay.core.artifact import Artifact, digest_files
 from assay.core.errors import BadInput, StorageFailed
 from assay.core.record import Figure, Record, RecordLog, plain, read_records
+from assay.job.last_words import BEGUN, Ended, Word, read_ended
 
 LONGEST_NAME = 48
 """Letters of a model's name in a folder's: of four bytes each, a folder's name has room for them."""
-_BEGUN = ".begun"
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,8 @@ class RunFolder:
         self.path = path
         self.log = RecordLog(path / "records.jsonl")
         self.notes: list[str] = []
-        self.deaths: dict[str, int] = {}
-        """Candidates (by digest) that were running in this process when a run ended without a word, and how often; a
-        stage that ended well since is forgotten."""
+        self.ended: dict[str, Ended] = {}
+        """By stage: runs of this folder that ended without a word in it, until it ends well."""
         self._new = False
         self._records: dict[str, Record] = {}
         self._visited: list[str] = []
@@ -96,13 +95,17 @@ class RunFolder:
         write_json(self._stage_file(stage), {"key": key, "result": result, "records": list(ids)})
         return saved
 
-    def begin(self, stage: str, what: str, candidates: Sequence[str]) -> None:
-        """Leave word that ``stage`` runs candidates (by digest) in this process, which they may take along."""
-        times = 1 + max(self.deaths.get(c, 0) for c in candidates)
-        write_json(self._begun_file(stage), {"what": what, "candidates": list(candidates), "times": times})
+    def begin(self, stage: str, what: str, candidates: Sequence[str]) -> Word:
+        """Leave word that ``stage`` runs candidates (by digest) in this process, which they may take along.  The word's
+        ``end`` takes it back."""
+        together = [e.crashes for e in self.ended.values() if set(e.candidates) == set(candidates)]
+        word = Word(self.path / "stages", stage)
+        word.begin(what, candidates, max(together, default=0), write_json)
+        return word
 
-    def end(self, stage: str) -> None:
-        self._begun_file(stage).unlink(missing_ok=True)
+    def ended_in(self, stage: str) -> Ended | None:
+        """The last run that ended without a word during ``stage``."""
+        return self.ended.get(stage)
 
     def current(self) -> list[Record]:
         """The Records of the stages of this run, in the order of the stages."""
@@ -121,20 +124,13 @@ class RunFolder:
             self._visited.append(stage)
 
     def _look_for_suspects(self) -> None:
-        for file in sorted((self.path / "stages").glob("*" + _BEGUN)):
-            what = file.name.removesuffix(_BEGUN)  # all there is to know of a damaged file
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                data = json.loads(file.read_text(encoding="utf-8"))
-                times, what = checked.field(data, "times", int), checked.field(data, "what", str)
-                for candidate in checked.each(data, "candidates", str):
-                    self.deaths[candidate] = max(times, self.deaths.get(candidate, 0))
+        for ended in read_ended(self.path / "stages"):
+            self.ended[ended.stage] = ended
+            how = f"It crashed there ({ended.fault})" if ended.fault else "It was killed there, or the engine ended it"
             self.notes.append(
-                f"a run in this folder ended during: {what}. It was killed there, or the engine took it along; "
-                f"what it had finished is kept ({file.relative_to(self.path)} remembers it until that ends well)"
+                f"a run in this folder ended during: {ended.what}. {how}; what it had finished is kept "
+                f"(stages/{ended.stage}{BEGUN} remembers it until that ends well)"
             )
-
-    def _begun_file(self, stage: str) -> Path:
-        return self.path / "stages" / f"{stage}{_BEGUN}"
 
     def _stage_file(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"

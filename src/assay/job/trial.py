@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from assay.core.artifact import Artifact
+from assay.core.dataset import Item, Scored
 from assay.core.engine import BuildOptions, Candidate, Session
 from assay.core.errors import AssayError, EngineFailed
 from assay.core.record import Figure
-from assay.core.tensors import Feed
+from assay.core.tensors import Array, Feed
 from assay.core.workload import Workload
 from assay.engines.buckets import BucketedSession
 from assay.job.opening import engine, open_candidate
@@ -22,6 +25,10 @@ from assay.measure.footprint import peak_rss
 from assay.measure.latency import Measurement, measure_latency
 from assay.measure.selfcheck import self_check
 from assay.measure.throughput import measure_throughput
+from assay.pipeline import Flow, Stages, Windows, sliding
+from assay.pipeline.batch_work import Worker
+from assay.pipeline.reading import Batch
+from assay.pipeline.stopwatch import Stopwatch
 from assay.sources import SourceOptions, resolve_model
 
 Case = tuple[str, int]
@@ -91,6 +98,32 @@ def try_out(candidate: Candidate, opening: Opening | None, feeds: Sequence[Feed]
             session.run(feed)
         if feeds:
             self_check(session, feeds[-1], math.inf)
+
+
+def try_batches(candidate: Candidate, opening: Opening | None, batches: Sequence[Sequence[Item]], slide: bool) -> None:
+    """Open the candidate and do with it what an evaluation does: all ``batches`` (of prepared samples) at a time.
+    ``slide``: each sample in windows.  For finding out whether that ends at all."""
+    with open_candidate(with_module(candidate, opening) if opening else candidate) as session:
+        infer: Callable[[Feed], Mapping[str, Array]] = lambda feed: session.run(feed)  # noqa: E731
+        signature = session.signature
+        if slide:
+            infer, signature = sliding(infer, signature, Windows())
+        widest = signature.static_batch or max(map(len, batches), default=1)
+        flow = Flow(max(1, sum(map(len, batches))), widest)
+        stages = Stages(_nothing, lambda item, rows: item.content, infer, _unscored, signature)
+        watch, permits = Stopwatch(), threading.Semaphore(max(1, len(batches)))
+        with ThreadPoolExecutor(max(1, len(batches))) as pool:
+            done = [pool.submit(Worker(stages, flow, watch, permits).work, Batch(0, 0, [*b])) for b in batches]
+        for each in done:
+            each.result()
+
+
+def _nothing(start: int, stop: int) -> Iterator[Item]:
+    return iter(())
+
+
+def _unscored(ids: Sequence[str], outputs: Mapping[str, Any], targets: Sequence[Any]) -> list[Scored]:
+    return [Scored(id, {}) for id in ids]
 
 
 def _press(session: Session, feeds: Sequence[Feed], workload: Workload) -> Measurement:

@@ -49,6 +49,7 @@ class Work:
 
     ``signature`` is the candidate's where it is known before it is opened.  ``max_failures`` None never stops.
     ``dumps`` is a folder that receives every output as vendor tools dump them.  ``enough`` may end it early.
+    ``watched`` puts itself around the stages, where they run in this process.
     """
 
     candidate: Candidate
@@ -61,6 +62,7 @@ class Work:
     dumps: Path | None = None
     shard_size: int = 1024
     enough: Enough | None = None
+    watched: Callable[[Stages], Stages] | None = None
 
     @property
     def shared(self) -> bool:
@@ -153,7 +155,8 @@ def run_here(work: Work, store_for: StoreFor, on_progress: Advance) -> Ran:
         before = [flow.shard_range(number) for number in sorted(store.finished)]
         stages, seen = stages_for(session, work), SetDigest()
         stages = replace(stages, prepare=seen.seen_by(stages.prepare))
-        outcome = run(stages, flow, store, on_progress, work.enough)
+        watched = work.watched(stages) if work.watched is not None else stages
+        outcome = run(watched, flow, store, on_progress, work.enough)
         for start, stop in before:  # what a killed run had done already is read again, and no more than that
             seen.add_all(stages.read(start, stop))
         return Ran(outcome, flow, store, work.candidate, samples_sha256=seen.hexdigest(outcome.read))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from assay.core.engine import Candidate
-from assay.core.errors import AssayError, BadInput
+from assay.core.errors import AssayError, BadInput, EngineFailed
 from assay.core.record import Figure, Record
 from assay.job.context import Context, Data
 from assay.job.drawing import some_of
 from assay.job.evaluate.through import Passed, Work, evaluate_through
 from assay.job.keys import stage_key
-from assay.job.stages.under_way import hopeless, under_way
+from assay.job.last_words import Word
+from assay.job.stages.in_flight import InFlight
+from assay.job.stages.under_way import fatal_on, under_way
 from assay.measure.predictions import PairedResult, compare_predictions, read_predictions, save_predictions
 from assay.pipeline import Flow, ShardStore
 
@@ -24,7 +27,8 @@ def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Dat
     """Score every sample, or as many drawn ones as the effort allows; keep each prediction; pair with the reference's.
 
     The reference must have been evaluated first.  Data that cannot give an accuracy make a
-    skipped Record with the reason.
+    skipped Record with the reason.  An engine that took an earlier run of this folder along while it was evaluated is
+    tried apart first; where it still dies that is a failed Record, and of the reference EngineFailed.
     """
     is_reference = candidate.digest == reference.digest
     stage = "evaluate-reference" if is_reference else f"evaluate-{candidate.engine}-{candidate.options.precision}"
@@ -35,10 +39,13 @@ def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Dat
     saved = ctx.folder.finished(stage, key)
     unchanged = saved is not None
     if saved is None:
-        why = hopeless(ctx, candidate)
+        why = fatal_on(ctx, stage, candidate, data)
         if why is None:
-            with under_way(ctx, stage, (candidate,)):
-                record = _evaluate(ctx, candidate, data, (conditions, key), None if is_reference else reference)
+            with under_way(ctx, stage, (candidate,)) as word:
+                paired = None if is_reference else reference
+                record = _evaluate(ctx, candidate, data, (conditions, key, word), paired)
+        elif is_reference:
+            raise _no_reference(ctx, candidate, why)
         else:
             subject = candidate.subject(ctx.model.name)
             record = Record("evaluate", subject, "failed", {}, conditions, ctx.environment, reason=why)
@@ -47,6 +54,19 @@ def evaluate(ctx: Context, candidate: Candidate, reference: Candidate, data: Dat
     record = ctx.folder.records_of(saved)[0]
     ctx.done(record.reason or _summary(record), unchanged=unchanged)
     return record
+
+
+def _no_reference(ctx: Context, candidate: Candidate, why: str) -> EngineFailed:
+    if candidate.artifact.module is not None:
+        other = f"assay export {ctx.request.model} -o model.onnx, and run model.onnx: its reference is ONNX Runtime's"
+    elif candidate.artifact.format == "onnx":
+        other = "give the PyTorch model that the file was made from: its reference is PyTorch's"
+    else:
+        other = "give the ONNX file or the PyTorch model that it was made from"
+    return EngineFailed(
+        f"{candidate.label}, which every accuracy of this run is compared with, cannot be evaluated: {why}",
+        remedy=f"{other}; or another version of {candidate.engine}; or leave --data out, for all but the accuracy",
+    )
 
 
 def _conditions(ctx: Context, data: Data) -> dict[str, Any]:
@@ -64,15 +84,20 @@ def _conditions(ctx: Context, data: Data) -> dict[str, Any]:
 
 
 def _evaluate(
-    ctx: Context, candidate: Candidate, data: Data, what: tuple[Mapping[str, Any], str], reference: Candidate | None
+    ctx: Context,
+    candidate: Candidate,
+    data: Data,
+    what: tuple[Mapping[str, Any], str, Word],
+    reference: Candidate | None,
 ) -> Record:
-    conditions, key = what
+    conditions, key, word = what
     subject = candidate.subject(ctx.model.name)
     common: dict[str, Any] = {"conditions": conditions, "environment": ctx.environment}
     if data.not_evaluated or data.task is None:
         return Record("evaluate", subject, status="skipped", reason=data.not_evaluated or "no task", **common)
     total = conditions["samples"]
     work = Work(candidate, data.signature, data, data.task, total, EVALUATION_BATCH, max_failures=None)
+    work = replace(work, watched=InFlight(word.at).around)
     folder = ctx.folder.path / "samples" / f"shards-{key[:12]}"
     try:
         found = evaluate_through(work, lambda flow: _store(folder, flow), lambda n: ctx.progress.advance(n, total))

@@ -11,6 +11,7 @@ from assay.core.record import Record
 from assay.core.units import Seconds
 from assay.job.context import Context
 from assay.job.folder import RunFolder, Saved
+from assay.job.last_words import Ended, Word
 from assay.job.opening import engine
 from assay.job.stages.evaluate import evaluate
 from assay.job.stages.verify import verify
@@ -109,7 +110,7 @@ class Named(RunFolder):
     def __init__(self, folder: RunFolder, suffix: str) -> None:
         self._folder, self._suffix = folder, suffix
         self.path, self.log, self.notes = folder.path, folder.log, folder.notes
-        self.deaths = folder.deaths
+        self.ended = folder.ended
 
     def finished(self, stage: str, key: str) -> Saved | None:
         return self._folder.finished(f"{stage}-{self._suffix}", key)
@@ -117,11 +118,11 @@ class Named(RunFolder):
     def save(self, stage: str, key: str, result: Mapping[str, Any], records: Iterable[Record]) -> Saved:
         return self._folder.save(f"{stage}-{self._suffix}", key, result, records)
 
-    def begin(self, stage: str, what: str, candidates: Sequence[str]) -> None:
-        self._folder.begin(f"{stage}-{self._suffix}", what, candidates)
+    def begin(self, stage: str, what: str, candidates: Sequence[str]) -> Word:
+        return self._folder.begin(f"{stage}-{self._suffix}", what, candidates)
 
-    def end(self, stage: str) -> None:
-        self._folder.end(f"{stage}-{self._suffix}")
+    def ended_in(self, stage: str) -> Ended | None:
+        return self._folder.ended_in(f"{stage}-{self._suffix}")
 
     def append(self, record: Record) -> Record:
         return self._folder.append(record)
