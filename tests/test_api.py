@@ -62,6 +62,10 @@ def test_run_on_objects(net: Tokens, example: tuple[torch.Tensor, ...], tmp_path
     assert run.best is not None
     assert run.best.throughput is not None
     assert run.best.throughput.value
+    judged = [r.text for r in run.verdict.reasons if r.limit == "accuracy.drop"]
+    assert judged and judged[0].startswith("change of the metric"), "nobody said which way it is good"
+    report = (run.folder / "report.md").read_text()
+    assert "| change " in report and "right from wrong" not in report
     assert {r.subject["engine"] for r in run.records if r.kind == "evaluate"} == {"torch", "onnxruntime"}
     again = assay.run(
         net, example=example, data=rows(24), metric=squared, out=tmp_path / "r", quick=True,

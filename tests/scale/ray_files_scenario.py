@@ -50,6 +50,7 @@ def main(folder: str, port: int) -> dict[str, object]:
         found["pictures"] = [ask(f"{url}/predict/net", picture) for _ in range(ASKED)]
         feed = {"name": "x", "shape": [1, 16], "datatype": "FP32", "data": [1.0] * 16}
         found["bundle"] = ask(f"{url}/v2/models/small/infer", json.dumps({"inputs": [feed]}).encode())
+        found["config"] = ask(f"{url}/v2/models/net/config")
         found["there"] = Path(folder).exists()
     cluster.shutdown()
     return found

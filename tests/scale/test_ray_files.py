@@ -180,6 +180,7 @@ def test_replicas_serve_files_that_are_gone_from_where_they_were_sent(place: Pat
     found = json.loads(done.stdout.strip().splitlines()[-1])
     assert found["replicas"] == {"RUNNING": 2}
     assert not found["there"]
+    assert found["config"][1]["parameters"]["model"] == {"string_value": f"{place}/net.onnx"}, "not the replica's copy"
     pixels = np.arange(SIZE * SIZE * 3, dtype=np.float32).reshape(SIZE, SIZE, 3).transpose(2, 0, 1)
     (weights,) = onnx.load(place.with_name("place-elsewhere") / "net.onnx").graph.initializer
     scores = pixels.reshape(1, -1) @ numpy_helper.to_array(weights)

@@ -12,7 +12,8 @@ from tests.serve_peers.triton import free_ports
 
 from assay.core.errors import BadInput, NotAvailable
 from assay.job.serve.config import request_of
-from assay.scale.ray_serve import HOP_BY_HOP, RayPlan, RayServe, _with_threads, parse_replicas
+from assay.scale.ray_replica import HOP_BY_HOP
+from assay.scale.ray_serve import RayPlan, RayServe, _with_threads, parse_replicas
 
 ROOT = Path(__file__).parents[2]
 

@@ -75,17 +75,17 @@ def command(**values: Any) -> int:
     log = Log(output, values.pop("log"))
     ray = {key: values.pop(key) for key in ("ray", "ray_cpus", "replicas")}
     if ray["ray"] is not None:
-        return _on_ray(ray, values, log)
-    request = request_of(table_of(values))
-    serve = Serve(request, log)
-    log.serve = serve
-    drained = serve.run()
+        drained = _on_ray(ray, values, log)
+    else:
+        serve = Serve(request_of(table_of(values)), log)
+        log.serve = serve
+        drained = serve.run()
     if not drained:
         output.warn("some requests were not finished in time")
     return 0
 
 
-def _on_ray(ray: dict[str, Any], values: dict[str, Any], log: Log) -> int:
+def _on_ray(ray: dict[str, Any], values: dict[str, Any], log: Log) -> bool:
     """``--ray`` swallows the word after it: what is no address there is the first model."""
     from assay.cli.ray_options import asked_cluster
     from assay.job.serve.config import request_of
@@ -100,8 +100,7 @@ def _on_ray(ray: dict[str, Any], values: dict[str, Any], log: Log) -> int:
 
     least, most = parse_replicas(ray["replicas"])
     plan = RayPlan(cluster.address, least, most, cluster.cpus_per_actor)
-    RayServe(request_of(table_of(values)), plan, log).run()
-    return 0
+    return RayServe(request_of(table_of(values)), plan, log).run()
 
 
 def table_of(values: dict[str, Any]) -> dict[str, Any]:

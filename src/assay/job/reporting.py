@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assay.core.record import Record
+from assay.core.record import Figure, Record
 from assay.core.table import resolve
 from assay.core.verdict import Verdict
 from assay.job.folder import write_text
 from assay.job.raw_series import series_of
 from assay.job.report_evidence import diagnoses_beside, evidence_of
+from assay.judge.accuracy import LIMIT, drop_of
 from assay.judge.pareto import front
 from assay.present import FORMATS, SUFFIXES
 from assay.present.rows import Report, Row, table_rows
@@ -28,7 +29,14 @@ def report_content(records: Sequence[Record], verdict: Verdict | None, about: Ma
         chosen=best.get("candidate"),
         chosen_batch=best.get("batch"),
         about=about,
+        drops=_drops(records),
     )
+
+
+def _drops(records: Sequence[Record]) -> dict[str, Figure]:
+    """By record id, what the verdict judges where samples are not right or wrong and so no paired drop was recorded."""
+    withheld = [r for r in records if r.kind == "evaluate" and LIMIT in r.figures and r.figures[LIMIT].value is None]
+    return {record.id: drop_of(record, records) for record in withheld}
 
 
 def write_reports(

@@ -30,7 +30,7 @@ def judge_accuracy(own: Sequence[Record], everything: Sequence[Record], policy: 
     if record.details.get("reference"):
         scope, unseen = _scope(record)
         return (Reason(LIMIT, "passed", f"it is the reference itself{scope}", record.id),), unseen
-    drop = _drop(record, everything)
+    drop = drop_of(record, everything)
     if drop.value is None:
         return _without(drop.reason or "it could not be compared with the reference's", record, policy)
     if policy.max_drop is None:
@@ -72,8 +72,10 @@ def _without(reason: str, record: Record | None, policy: AccuracyPolicy) -> Judg
     return (), (f"accuracy: {reason}",)
 
 
-def _drop(record: Record, everything: Sequence[Record]) -> Figure:
-    """The paired drop where the task gave one, else the plain difference of the primary figures."""
+def drop_of(record: Record, everything: Sequence[Record]) -> Figure:
+    """What is judged as the drop of an evaluation: the paired one where the task gave one, else the plain difference
+    of the primary figures, without an interval; where nobody said which way is good, the size of that difference.
+    Withheld where the reference was not evaluated on the same data.  ``everything`` holds the reference's Records."""
     paired = record.figures.get(LIMIT)
     if paired is not None and paired.value is not None:
         return paired

@@ -131,6 +131,13 @@ def accuracy_text(accuracy: Accuracy, *, interval: bool = True) -> str:
     return one_line(f"{(accuracy.name or '').removeprefix('accuracy.')} {figure}")
 
 
+def lost_text(accuracy: Accuracy) -> str:
+    """``0.30 points (0.10–0.50)``; ``change 0.0012`` where nobody said which way the figure is good."""
+    text = format_drop(accuracy.drop)
+    known = accuracy.drop is not None and accuracy.drop.value is not None
+    return text if accuracy.lost == "drop" or not known else f"{accuracy.lost} {text}"
+
+
 def numeric_text(numeric: Numeric) -> str:
     """``equal (2.1e-07)`` or ``not checked: no verification was run``."""
     if not numeric.checked:
@@ -277,7 +284,7 @@ COLUMNS: tuple[Column, ...] = (
         optional=True,
     ),
     Column("accuracy", lambda row: accuracy_text(row.accuracy)),
-    Column("drop", lambda row: format_drop(row.accuracy.drop), right=True, optional=True),
+    Column("drop", lambda row: lost_text(row.accuracy), right=True, optional=True),
     Column(_NUMERICS, lambda row: numeric_text(row.numeric)),
     Column("memory", lambda row: format_figure(row.memory, interval=False), right=True, optional=True),
     _LABEL,

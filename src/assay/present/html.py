@@ -118,7 +118,7 @@ def _tiles(rows: Sequence[Row]) -> str:
         (speedup_header(rows), row.speeds.get("speedup.eager"), row.origins.get("speedup.eager")),
         (COMPILED, row.speeds.get("speedup.torch_compile"), row.origins.get("speedup.torch_compile")),
         ((row.accuracy.name or "accuracy").removeprefix("accuracy."), row.accuracy.figure, row.accuracy.record),
-        ("drop against the reference", drop, row.accuracy.record),
+        (f"{row.accuracy.lost} against the reference", drop, row.accuracy.record),
     ]
     made = []
     for label, figure, record in tiles:

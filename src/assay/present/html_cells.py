@@ -148,7 +148,7 @@ def accuracy(row: Row) -> Cell:
     if found.state != "checked":
         note = f"accuracy {found.state}: {found.reason}" if found.reason else None
         return Cell(f'<span class="chip warn">{safe(found.state)}</span>', None, note, found.record)
-    drop = f'<span class="sub">drop {_drop(found.drop)}</span>' if found.drop is not None else ""
+    drop = f'<span class="sub">{found.lost} {_drop(found.drop)}</span>' if found.drop is not None else ""
     text = safe(accuracy_text(found, interval=False))
     return Cell(f'<span class="num">{text}</span>{drop}', _value(found.figure), None, found.record)
 

@@ -58,7 +58,8 @@ class Report:
     What takes computing is computed by the caller: ``series`` holds, by record id, the raw timings made
     small enough to draw; ``fronts`` the places (in ``table_rows``) of the rows that no other row beats, by
     the name of the front: ``latency`` (throughput against p50) and ``accuracy`` (throughput against accuracy).
-    ``evidence`` is what is shown besides the table.
+    ``evidence`` is what is shown besides the table; ``drops``, by the id of an evaluation, the drop that the verdict
+    judges where the Record itself has none.
     """
 
     title: str
@@ -70,11 +71,13 @@ class Report:
     series: Mapping[str, Series] = field(default_factory=dict)
     fronts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence)
+    drops: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """``state`` is ``checked``, ``not checked`` or ``failed``; ``name`` the figure's, ``reason`` why there is none."""
+    """``state`` is ``checked``, ``not checked`` or ``failed``; ``name`` the figure's, ``reason`` why there is none.
+    ``lost`` is what ``drop`` is: a ``drop``, or a ``change`` where nobody said which way the figure is good."""
 
     state: str
     name: str | None = None
@@ -82,6 +85,7 @@ class Accuracy:
     drop: Figure | None = None
     reason: str | None = None
     record: str | None = None
+    lost: str = "drop"
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,12 @@ def table_rows(report: Report) -> tuple[Row, ...]:
     order = _order_of_candidates(records)
     rows.sort(key=lambda row: (order.get(row.candidate, len(order)), row.batch or 0, row.scenario or ""))
     rows += _left_out(records, {row.subject["artifact"] for row in rows if row.subject.get("artifact")})
-    return _mark_chosen(rows, report)
+    return _mark_chosen([_with_judged_drop(row, report.drops) for row in rows], report)
+
+
+def _with_judged_drop(row: Row, drops: Mapping[str, Figure]) -> Row:
+    judged = drops.get(row.accuracy.record or "")
+    return row if judged is None else replace(row, accuracy=replace(row.accuracy, drop=judged))
 
 
 def _measurements(records: Sequence[Record]) -> list[list[Record]]:
@@ -338,7 +347,8 @@ def accuracy_of(candidate: str | None, records: Sequence[Record]) -> Accuracy:
     figure = record.figures[name]
     if figure.value is None:
         return Accuracy("not checked", name, figure, reason=figure.reason, record=record.id)
-    return Accuracy("checked", name, figure, record.figures.get("accuracy.drop"), record=record.id)
+    lost = "change" if record.details.get("higher_is_better", True) is None else "drop"
+    return Accuracy("checked", name, figure, record.figures.get("accuracy.drop"), record=record.id, lost=lost)
 
 
 def _order_of_candidates(records: Sequence[Record]) -> dict[str | None, int]:

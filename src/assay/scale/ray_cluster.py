@@ -44,3 +44,17 @@ def refuse_unreachable(address: str | None) -> None:
             f"nothing answers at {address} ({why})",
             remedy=f"ray start --head there, then the address it prints; or {ALONE}",
         ) from error
+
+
+def gone(address: str | None) -> bool:
+    """Whether the head of a cluster that was joined has ended: nobody listens at its address any more."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return False
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

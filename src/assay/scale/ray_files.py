@@ -128,7 +128,7 @@ def sent(models: tuple[Serving, ...], put: Callable[[Contents], Any]) -> dict[st
 def moved(model: Serving, places: Mapping[str, str]) -> Serving:
     """``model`` with every text replaced by the one that holds here."""
     new = {name: places.get(text, text) for name in _NAMING if (text := getattr(model, name)) is not None}
-    return replace(model, **new)
+    return replace(model, **new, told=model.told or model.source)
 
 
 _NAMING = ("source", "preprocess", "triton_config")

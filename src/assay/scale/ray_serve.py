@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import logging
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,19 +27,19 @@ from assay.core.units import Seconds
 from assay.job.serve.loading import bundles, served_name
 from assay.job.serve.opening import bundle_asked
 from assay.job.serve.options import ServeRequest, Serving
-from assay.scale.ray_cluster import join, refuse_unreachable
-from assay.scale.ray_files import Sent, files_of, moved, sent
+from assay.scale.ray_cluster import gone, join, refuse_unreachable
+from assay.scale.ray_files import files_of, sent
+from assay.scale.ray_replica import POLL_S, READY_S, Replica, failure_in
 from assay.sources import check_spec
 
-APPLICATION, ROUTE = "assay", "/"
-READY_S: Seconds = 120.0
-POLL_S: Seconds = 0.05
+APPLICATION, DEPLOYMENT, ROUTE = "assay", "server", "/"
 CALM_S: Seconds = 30.0
 """How long the load must be low before replicas are taken away."""
-HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "host"})
-"""RFC 9110 §7.6.1: these concern one connection; the length is said anew."""
-OF_THE_PROXY = HOP_BY_HOP | {"x-request-id", "date", "server"}
-"""What Ray's proxy puts on an answer itself; the request id is the one it sent."""
+ENDING_S: Seconds = 30.0
+"""For Ray Serve itself to end, once what was begun is answered."""
+WAIT_LOOP_S: Seconds = 0.1
+"""How often a replica that is to end looks whether it still answers; an idle one waits out Ray's own 2 s too."""
+WATCH_S: Seconds = 0.25
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,14 @@ class RayServe:
         self._request, self._plan, self._event = request, plan, event
         self._stopping = threading.Event()
         self._own_cluster = False
+        self._head: str | None = None
+        self._drained = False
 
     def run(self) -> bool:
-        """Serve until ``stop``, SIGTERM or SIGINT.  Raises NotAvailable without Ray or without its cluster."""
+        """Serve until ``stop``, SIGTERM or SIGINT; whether all that was begun was answered.
+
+        Raises NotAvailable without Ray or without its cluster, and what keeps a replica from serving.
+        """
         with self.serving():
             # Only now: Ray puts its own handlers in place when it connects.
             before = {number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -100,7 +105,7 @@ class RayServe:
             finally:
                 for number, handler in before.items():
                     signal.signal(number, handler)
-        return True
+        return self._drained
 
     def _signalled(self, number: int, frame: object) -> None:
         self.stop()
@@ -117,7 +122,7 @@ class RayServe:
         self._connect()
         try:
             settings = self._request.settings
-            with _quiet(), _starting():
+            with _quiet(), _starting(serve):
                 serve.start(http_options={"host": settings.host, "port": settings.http_port, "location": "EveryNode"})
                 self._event("listening", {"host": settings.host, "http_port": settings.http_port})
                 serve.run(self._application(serve), name=APPLICATION, route_prefix=ROUTE)
@@ -125,10 +130,35 @@ class RayServe:
             self._event("ready", {"models": [served_name(model) for model in self._request.models]})
             yield
         finally:
-            with _quiet():
+            # What Ray prints here is of its own actors, which end as they are meant to.
+            with _quiet(), contextlib.redirect_stdout(io.StringIO()):
+                self._wait_for_the_end(serve)
+                self._disconnect()
+            self._event("stopped", {"drained": self._drained})
+
+    def _wait_for_the_end(self, serve: Any) -> None:
+        """In a thread, since Ray's calls go on asking a cluster that was ended from outside for half a minute: whoever
+        signals a whole process group (``timeout`` does) ends a cluster of our own with us."""
+        until_s = clock.now() + self._request.settings.drain_s + ENDING_S
+        ending = threading.Thread(target=self._end, args=(serve,), name="assay-ray-ending", daemon=True)
+        ending.start()
+        while ending.is_alive() and clock.now() < until_s and not gone(self._head):
+            ending.join(WATCH_S)
+
+    def _end(self, serve: Any) -> None:
+        """Replicas finish what they have while the proxies still stand, then Serve is ended unless others use it.
+
+        ``serve.shutdown`` alone ends the proxies first, and with them every request under way.
+        """
+        ray, _ = _ray()
+        began_s = clock.now()
+        with contextlib.suppress(ray.exceptions.RayError, serve.exceptions.RayServeException):
+            serve.delete(APPLICATION, _blocking=False)  # blocking, it looks once a second, and for a minute at most
+            while APPLICATION in serve.status().applications:
+                clock.sleep(POLL_S)
+            self._drained = clock.now() - began_s < self._request.settings.drain_s
+            if not serve.status().applications:
                 serve.shutdown()
-            self._disconnect()
-            self._event("stopped", {"drained": True})
 
     def _wait_for_proxy(self) -> None:
         """The replicas are up some time before this node's proxy knows of them.  Raises NotAvailable."""
@@ -148,101 +178,29 @@ class RayServe:
         models = tuple(_with_threads(model, threads) for model in self._request.models)
         deployment = serve.deployment(
             Replica,
-            name="server",
+            name=DEPLOYMENT,
             ray_actor_options={"num_cpus": plan.cpus},
             max_ongoing_requests=4 * plan.ongoing,
             health_check_period_s=5.0,
             health_check_timeout_s=10.0,
             graceful_shutdown_timeout_s=self._request.settings.drain_s,
+            graceful_shutdown_wait_loop_s=WAIT_LOOP_S,
             **plan.autoscaling(),
         )
         return deployment.bind(replace(self._request, models=models), sent(models, _ray()[0].put))
 
     def _connect(self) -> None:
         ray, _ = _ray()
-        if ray.is_initialized():
-            return
-        with _quiet():
-            join(self._plan.address)
-        self._own_cluster = True
+        if not ray.is_initialized():
+            with _quiet():
+                join(self._plan.address)
+            self._own_cluster = True
+        address = self._plan.address or ""
+        self._head = address if address.startswith("ray://") else ray.get_runtime_context().gcs_address
 
     def _disconnect(self) -> None:
         if self._own_cluster:
             _ray()[0].shutdown()
-
-
-class Replica:
-    """In an actor on some node: a server of its own, and a client that hands it what Ray's proxy got."""
-
-    def __init__(self, request: ServeRequest, files: Mapping[str, Sent]) -> None:
-        from assay.job.serve.run import Serve
-
-        ray, _ = _ray()
-        self._folder = tempfile.TemporaryDirectory(prefix="assay-replica-")
-        folder = Path(self._folder.name)
-        places = {text: one.placed(folder / str(i), ray.get) for i, (text, one) in enumerate(files.items())}
-        models = tuple(moved(m, places) for m in request.models)
-        settings = replace(request.settings, host="127.0.0.1", http_port=0, grpc_port=None, metrics_port=None)
-        self._failure: BaseException | None = None
-        self._serve = Serve(replace(request, models=models, settings=settings), _nothing)
-        self._thread = threading.Thread(target=self._run, name="assay-serve", daemon=True)
-        self._thread.start()
-        self._wait()
-        self._base = f"http://127.0.0.1:{self._serve.server.ports['http_port']}"
-        self._client: Any = None
-
-    async def __call__(self, request: Any) -> Any:
-        """A Starlette request to the server beside, its answer back."""
-        from starlette.responses import Response
-
-        headers = [(k, v) for k, v in request.headers.items() if k not in HOP_BY_HOP and k != "content-length"]
-        target = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")
-        query = request.scope.get("query_string", b"").decode("latin-1")
-        url = f"{self._base}{target}{'?' + query if query else ''}"
-        body = await request.body()
-        async with self._session().request(request.method, _exact(url), headers=headers, data=body) as answer:
-            content = await answer.read()
-            kept = {k: v for k, v in answer.headers.items() if k.lower() not in OF_THE_PROXY}
-            return Response(content, answer.status, kept)
-
-    def check_health(self) -> None:
-        """Ray replaces a replica whose check raises."""
-        if self._failure is not None or not self._thread.is_alive():
-            raise RuntimeError(f"the server of this replica ended: {self._failure}")
-
-    async def __del__(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-        self._serve.server.stop()
-        self._thread.join(5.0)
-        self._folder.cleanup()
-
-    def _session(self) -> Any:
-        """One client for the actor's event loop; what is compressed stays so."""
-        if self._client is None:
-            import aiohttp
-
-            self._client = aiohttp.ClientSession(
-                auto_decompress=False,
-                connector=aiohttp.TCPConnector(limit=0),
-                skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
-            )
-        return self._client
-
-    def _run(self) -> None:
-        try:
-            self._serve.run(signals=False)
-        except BaseException as error:
-            self._failure = error
-
-    def _wait(self) -> None:
-        until_s = clock.now() + READY_S
-        while not self._serve.repository.ready:
-            if self._failure is not None:
-                raise self._failure
-            if clock.now() > until_s or not self._thread.is_alive():
-                raise RuntimeError("the server of this replica did not become ready")
-            clock.sleep(POLL_S)
 
 
 def _ray() -> tuple[Any, Any]:
@@ -299,13 +257,6 @@ def _with_threads(model: Serving, threads: int) -> Serving:
     return model if batching.threads is not None else replace(model, batching=replace(batching, threads=threads))
 
 
-def _exact(url: str) -> Any:
-    """The URL as it came, not normalised."""
-    from yarl import URL
-
-    return URL(url, encoded=True)
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Ray tells on stdout what happens to its processes."""
@@ -322,17 +273,23 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _starting() -> Iterator[None]:
+def _starting(serve: Any) -> Iterator[None]:
     """Ray's own errors as ours."""
+    ray, _ = _ray()
     try:
         yield
     except AssayError:
         raise
-    except RuntimeError as error:
-        raise NotAvailable(
+    except (RuntimeError, ray.exceptions.RayError) as error:
+        # With a RayError Serve itself has ended, and there is nobody to ask.
+        cause = _cause(serve) if isinstance(error, RuntimeError) else None
+        raise cause or NotAvailable(
             f"Ray Serve could not start the application: {str(error).strip().splitlines()[-1]}"
         ) from error
 
 
-def _nothing(event: str, about: Mapping[str, Any]) -> None:
-    """A replica's events stay in Ray's own logs."""
+def _cause(serve: Any) -> AssayError | None:
+    """Why no replica could be started; Ray's error only says that none could, its status what the last one raised."""
+    application = serve.status().applications.get(APPLICATION)
+    deployment = None if application is None else application.deployments.get(DEPLOYMENT)
+    return failure_in(deployment.message) if deployment is not None and deployment.message else None

@@ -142,7 +142,7 @@ def _open_model(asked: Serving) -> _Opened:
 
     artifact = ready.candidate.artifact
     model = ready.model
-    about = {"model": model.spec, "candidate": ready.candidate.label, "weights": model.weights}
+    about = {"model": asked.told or model.spec, "candidate": ready.candidate.label, "weights": model.weights}
     return _Opened(
         session,
         ready.candidate.engine,

@@ -45,6 +45,7 @@ class Serving:
     ``precision`` and ``device`` None: nobody asked.  ``digest`` is that of a bundle's manifest, which pins it.
     ``triton_config`` is a config.pbtxt (that of a folder of versions is found by itself): what it says of
     batching holds, except for the fields of ``batching`` that are named in ``given``.
+    ``told`` is what its users call the source where that is another (a copy that a replica made), None where not.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Serving:
     triton_config: str | None = None
     batching: Batching = field(default_factory=Batching)
     given: frozenset[str] = frozenset()
+    told: str | None = None
 
 
 @dataclass(frozen=True)
