@@ -9,10 +9,11 @@ import pytest
 
 from assay.batching.arrivals import constant, poisson
 from assay.batching.batch_times import BatchTimes
+from assay.batching.errors import Rejected
 from assay.batching.meter import EVERY, Meter
 from assay.batching.one_by_one import PATIENCE, in_system_s
 from assay.batching.request import Request
-from assay.batching.scheduler import Scheduler
+from assay.batching.scheduler import TRY_EVERY, Scheduler
 from assay.batching.settings import BatcherSettings
 from assay.batching.simulator import Clients, Machine, simulate
 
@@ -181,3 +182,34 @@ def test_the_meter_follows_the_arrivals():
         meter.finished(float(now_s))
     assert meter.rate == pytest.approx(150, rel=0.01)
     assert np.isfinite(meter.rate)
+
+
+def test_a_lone_request_is_promised_what_the_session_for_lone_calls_takes():
+    """8 ms are too little for a call beside another, and plenty for one alone."""
+    load = constant(1, 150)
+    settings = BatcherSettings(max_batch=8, instances=2, slo_s=0.008)
+    assert simulate(settings, both(lambda b: APART * b), load).answered == 150
+    assert simulate(settings, both(), load).answered == 150 // TRY_EVERY
+
+
+def test_company_is_promised_what_calls_side_by_side_take():
+    world = World()
+    world.offer(deadline_s=world.now_s + 0.008)
+    assert world.take() is not None
+    with pytest.raises(Rejected, match=r"would be finished in 8\.7 ms"):
+        world.offer(deadline_s=world.now_s + 0.008)
+
+
+def test_an_idle_scheduler_that_believes_too_much_of_t_finds_out():
+    """It was measured at 6 ms while something else had the machine, and is 2."""
+    scheduler = Scheduler(BatcherSettings(max_batch=1, slo_s=0.005), BatchTimes(1, points={1: [0.006] * 5}))
+    refused = 0
+    for second in range(1000):
+        try:
+            scheduler.offer(Request(None, 1, "a", lambda _: None, second), second)
+        except Rejected:
+            refused += 1
+            continue
+        scheduler.finished(scheduler.take(second), second + 0.002, 0.002)
+    assert refused < 500
+    scheduler.offer(Request(None, 1, "a", lambda _: None, 1000.0), 1000.0)

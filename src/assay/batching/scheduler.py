@@ -25,6 +25,10 @@ from assay.core.errors import BadInput
 from assay.core.table import resolve
 from assay.core.units import Seconds
 
+TRY_EVERY = 8
+"""Of the requests that an idle scheduler would refuse as too late every so many are run, without their deadline: else a
+t(b) that was once measured too high would never be measured again."""
+
 
 class Scheduler:
     def __init__(
@@ -43,7 +47,7 @@ class Scheduler:
         """After ``take`` returned None: when to ask again, if nothing is offered or finished before."""
         self.dropped: list[Request] = []
         """Requests ``take`` dropped; whoever calls it delivers and clears them."""
-        self._batches = 0
+        self._batches = self._refused_idle = 0
         self.policy: Policy = resolve(POLICIES, settings.policy, "batching policy")(
             Situation(
                 settings.max_batch,
@@ -139,6 +143,8 @@ class Scheduler:
 
     def predict(self, rows: int, priority: int, now_s: Seconds, left_s: Seconds = math.inf) -> Forecast:
         """When a request that came now would start and finish.  Meaningless before t(b) is known."""
+        if self._idles() and (lone_s := self._lone_s(rows)) < math.inf:
+            return Forecast(now_s, now_s + lone_s)
         free = [b.started_s + b.predicted_s for b in self.running]
         free += [now_s] * (self.settings.instances - len(free))
         batch = self.policy.planned_batch(left_s)
@@ -162,6 +168,11 @@ class Scheduler:
             return
         if left_s <= 0:
             raise Rejected(f"its deadline passed {-1e3 * left_s:.3g} ms before it came")
+        if self._idles():
+            self._refused_idle += 1
+            if self._refused_idle % TRY_EVERY == 0:
+                request.deadline_s = math.inf
+                return
         raise Rejected(
             f"would be finished in {1e3 * (soon.finish_s - now_s):.3g} ms; its deadline is in {1e3 * left_s:.3g} ms",
             retry_after_s=max(0.0, soon.start_s - now_s),
@@ -201,11 +212,29 @@ class Scheduler:
 
     def _expire(self, lane: Lane, now_s: Seconds) -> None:
         """Drop or postpone the requests at the head of every level that the policy gives up."""
-        hopeless = self.policy.hopeless
         for level in range(self.settings.priority_levels):
             waiting = lane.levels[level]
-            while waiting and waiting[0].deadline_s < math.inf and hopeless(lane, waiting[0], now_s):
+            while waiting and waiting[0].deadline_s < math.inf and self._hopeless(lane, waiting[0], now_s):
                 self._give_up(lane, level, now_s)
+
+    def _hopeless(self, lane: Lane, head: Request, now_s: Seconds) -> bool:
+        in_time = self._idles(1) and now_s + self._least_s(head.rows) <= head.deadline_s
+        return not in_time and self.policy.hopeless(lane, head, now_s)
+
+    def _idles(self, waiting: int = 0) -> bool:
+        """Whether nothing runs, and no more than ``waiting`` requests wait."""
+        return not self.running and self.pending.count <= waiting
+
+    def _least_s(self, rows: int) -> Seconds:
+        """The least that ``rows`` rows can take, which are alone where nothing else runs or waits."""
+        least_s = self.policy.least_s(rows)
+        return min(least_s, self._lone_s(rows)) if self._idles(1) else least_s
+
+    def _lone_s(self, rows: int) -> Seconds:
+        """What the session for lone batches takes; infinite without one."""
+        if self.one_by_one is None or not self.one_by_one.alone.known:
+            return math.inf
+        return self.one_by_one.alone.predict(self.buckets.up(rows))
 
     def _give_up(self, lane: Lane, level: int, now_s: Seconds) -> None:
         if self.settings.on_timeout == "delay":
@@ -230,7 +259,7 @@ class Scheduler:
                 if taken and (rows + request.rows > cap or request.sequence > fence):
                     break
                 if request.deadline_s < math.inf:
-                    if now_s + self.policy.least_s(request.rows) > request.deadline_s:
+                    if now_s + self._least_s(request.rows) > request.deadline_s:
                         self._give_up(lane, level, now_s)
                         continue
                     timed += 1

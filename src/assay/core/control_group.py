@@ -12,7 +12,7 @@ from assay.core.units import Bytes
 ROOT = Path("/")
 _NO_LIMIT = 2**62
 """Version 1 has no word for it: it gives the largest multiple of the page size instead."""
-_FILE_CACHE = ("active_file", "inactive_file")
+_GIVEN_BACK = ("active_file", "inactive_file", "slab_reclaimable")
 
 
 def cgroup_quota(root: Path = ROOT) -> float | None:
@@ -33,7 +33,7 @@ def cgroup_memory(root: Path = ROOT) -> Bytes | None:
 def cgroup_memory_available(root: Path = ROOT) -> Bytes | None:
     """What may still be taken before one of these limits is met; None without one.
 
-    The cache of files counts as free, as in the kernel's MemAvailable: it is given back when memory is short.
+    The cache of files and of their names counts as free: it is given back when memory is short.
     """
     return min((max(0, limit - used) for limit, used in _memory(root)), default=None)
 
@@ -56,7 +56,7 @@ def _memory(root: Path) -> list[tuple[Bytes, Bytes]]:
 
 
 def _cache(stat: str, prefix: str) -> Bytes:
-    wanted = {f"{prefix}{name}" for name in _FILE_CACHE}
+    wanted = {f"{prefix}{name}" for name in _GIVEN_BACK}
     rows = (line.split() for line in stat.splitlines())
     return sum(_number(row[1]) or 0 for row in rows if len(row) == 2 and row[0] in wanted)
 
