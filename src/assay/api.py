@@ -25,6 +25,7 @@ from assay.job.opening import OnnxRunner, engine, engine_for
 from assay.job.packed import bundle_folder, open_bundle
 from assay.job.pipeline import run as run_pipeline
 from assay.job.request import QUICK, Effort, Objects, RunRequest
+from assay.job.single import Wanted, check_written
 from assay.judge.policy import DEFAULT_POLICY, Policy
 from assay.sources import SourceOptions, from_module, resolve_model
 
@@ -193,7 +194,9 @@ def open(
     if path.is_dir():
         return open_bundle(bundle_folder(str(path)) or path, asked, trust=trust)
     artifact: Artifact = resolve_model(str(path), SourceOptions(out_dir=path.parent, trust=trust)).artifact
-    return engine_for(artifact).open(artifact, asked.options)
+    found = engine_for(artifact)
+    check_written(found, artifact, Wanted(str(target), opened=asked, precision_option='precision="{}"'))
+    return found.open(artifact, asked.options)
 
 
 def export_onnx(module: Any, path: str | Path, *, example: Any, **options: Any) -> Exported:

@@ -67,6 +67,36 @@ def test_fused_normalising_gives_the_same_classes(engine: str, models: Any, tmp_
     assert fused.record.subject["artifact"] != plain.record.subject["artifact"]
 
 
+def quantised(path: Path, model: str) -> str:
+    """The model with int8 operands: inputs in steps of a 64th, weights of a 127th of the largest."""
+    weights = onnx.numpy_helper.to_array(onnx.load(model).graph.initializer[0])
+    scale = np.float32(np.abs(weights).max() / 127)
+    known = {"q": np.round(weights / scale).astype(np.int8), "qs": scale, "xs": np.float32(1 / 64), "z": np.int8(0)}
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["f"]),
+        helper.make_node("QuantizeLinear", ["f", "xs", "z"], ["fq"]),
+        helper.make_node("DequantizeLinear", ["fq", "xs", "z"], ["fd"]),
+        helper.make_node("DequantizeLinear", ["q", "qs", "z"], ["w"]),
+        helper.make_node("MatMul", ["fd", "w"], ["y"]),
+    ]
+    constants = [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in known.items()]
+    value = helper.make_tensor_value_info
+    ends = (value("x", TensorProto.FLOAT, ["n", 1, SIZE, SIZE]), value("y", TensorProto.FLOAT, ["n", 10]))
+    graph = helper.make_graph(nodes, "g", [ends[0]], [ends[1]], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("asked", [None, "int8"])
+def test_normalising_is_fused_into_a_file_as_it_is_written(asked: str | None, models: Any, tmp_path: Path) -> None:
+    model = quantised(tmp_path / "q.onnx", models[0])
+    fused = evaluated(model, tmp_path, precision=asked, fuse=True)
+    assert fused.record.subject["precision"] == "int8"
+    assert fused.record.conditions["transform"]["kind"] == "image_bytes"
+    plain = evaluated(model, tmp_path, precision="int8")
+    assert fused.record.value("accuracy.top1") == pytest.approx(plain.record.value("accuracy.top1"), abs=0.02)
+
+
 def test_fused_normalising_needs_pictures(models: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", x=np.zeros((3, 1, SIZE, SIZE), np.float32), target=np.zeros(3, np.int64))
     asked = Evaluation(models[0], f"npz:{tmp_path}/rows.npz", fuse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from assay.core.errors import AssayError, BadInput, UntrustedCode
 from assay.engines.onnxruntime import OnnxRuntimeEngine
 from assay.engines.openvino import OpenVinoEngine
 from assay.graph.signature import read_signature
+from assay.job.bench.many import _key, bench_many
+from assay.job.bench.one import Bench
+from assay.job.bench.pair import Against
 from assay.job.compare_two import Pair, compare_two
 from assay.job.open_request import OpenRequest
-from assay.job.packed import bundle_folder, whole_bundle
+from assay.job.packed import bundle_folder, refuse_other, whole_bundle
 from assay.job.progress import Silent
 from assay.job.single import Wanted, prepare
 from assay.sources import SourceOptions
@@ -62,12 +66,58 @@ def test_it_is_opened_as_it_was_packed(run: Path, tmp_path: Path) -> None:
         prepare(Wanted(str(run), engine="openvino"), SourceOptions(out_dir=tmp_path))
 
 
-@pytest.mark.parametrize("other", [{"threads": 2}, {"precision": "bf16"}, {"device": "cuda"}])
+@pytest.mark.parametrize("other", [{"precision": "bf16"}, {"device": "cuda"}, {"device": "cpu:1"}])
 def test_what_it_was_not_proved_with_is_refused(run: Path, tmp_path: Path, other: dict[str, Any]) -> None:
     prepare(Wanted(str(run), opened=OpenRequest(threads=1)), SourceOptions(out_dir=tmp_path))
     ((name, value),) = other.items()
     with pytest.raises(BadInput, match=f"onnxruntime fp32 1t on cpu, not {name} {value}: a bundle is opened as"):
         prepare(Wanted(str(run), opened=OpenRequest(**other)), SourceOptions(out_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("proved", "said"),
+    [
+        (None, "is for onnxruntime fp32 on cpu with all cores, not threads 2: a bundle"),
+        (1, "is for onnxruntime fp32 on cpu with 1 thread, not threads 2: a bundle"),
+        (3, "is for onnxruntime fp32 on cpu with 3 threads, not threads 2: a bundle"),
+    ],
+)
+def test_how_many_threads_it_was_proved_with_is_said(run: Path, proved: int | None, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        refuse_other(proved_with(run, threads=proved), None, OpenRequest(threads=2))
+    refuse_other(proved_with(run, threads=2), None, OpenRequest(threads=2))
+
+
+def proved_with(run: Path, **options: Any) -> Bundle:
+    """The bundle as if it had been proved with these options."""
+    bundle = whole_bundle(run / "bundle")
+    return replace(bundle, candidate=replace(bundle.candidate, options=OpenOptions(**options)))
+
+
+@pytest.mark.parametrize(
+    ("proved", "asked", "same"),
+    [
+        ("cpu", "cpu:0", True),
+        ("cuda", "cuda:0", True),
+        ("cuda:0", "cuda", True),
+        ("cuda:1", "cuda:1", True),
+        ("cuda:1", "cuda", False),
+        ("cuda", "cuda:1", False),
+        ("cuda:0", "gpu:0", False),
+    ],
+)
+def test_a_device_is_the_same_however_it_is_spelled(run: Path, proved: str, asked: str, same: bool) -> None:
+    bundle, wanted = proved_with(run, device=proved), OpenRequest(device=asked)
+    if same:
+        refuse_other(bundle, None, wanted)
+        return
+    with pytest.raises(BadInput, match=f"on {proved}, not device {asked}: a bundle is opened as it was proved"):
+        refuse_other(bundle, None, wanted)
+
+
+def test_what_is_no_device_is_told_of_a_bundle_too(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="'cpu:x' is not a device"):
+        prepare(Wanted(str(run), opened=OpenRequest(device="cpu:x")), SourceOptions(out_dir=tmp_path))
 
 
 def test_no_verb_ignores_what_it_was_asked(run: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,9 +197,6 @@ def test_a_run_that_chose_nothing_has_no_bundle_to_open(run: Path, tmp_path: Pat
 def test_speeds_kept_of_a_bundle_are_not_those_of_the_next_one(run: Path, tmp_path: Path) -> None:
     import shutil
 
-    from assay.job.bench.many import _key
-    from assay.job.bench.one import Bench
-
     (tmp_path / "w.pt").write_bytes(b"one")
     shutil.copytree(run, tmp_path / "run")
     source, asked = SourceOptions(out_dir=tmp_path, weights=str(tmp_path / "w.pt")), Bench(str(tmp_path / "run"))
@@ -161,6 +208,16 @@ def test_speeds_kept_of_a_bundle_are_not_those_of_the_next_one(run: Path, tmp_pa
     (tmp_path / "w.pt").write_bytes(b"others")
     keys.append(_key(asked, source))
     assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_a_ratio_to_another_model_is_not_that_to_the_next_one_of_its_name(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(model.read_bytes())
+    asked, source = Bench(str(model), against=Against(str(other))), SourceOptions(out_dir=tmp_path)
+    before = _key(asked, source)
+    assert _key(asked, source) == before
+    other.write_bytes(model.read_bytes() + b"more")
+    assert _key(asked, source) != before
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +266,7 @@ def of_the(bundle: Path, model: Path, picture: Path) -> list[list[str]]:
     ]
 
 
-@pytest.mark.parametrize("given", [["--precision", "fp32"], ["--precision", "bf16"], ["--device", "cpu"], []])
+@pytest.mark.parametrize("given", [["--precision", "fp32"], ["--precision", "bf16"], ["--device", "cpu:0"], []])
 def test_a_precision_that_is_typed_is_asked_for_though_it_is_the_default(
     half: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str]
 ) -> None:
@@ -237,7 +294,8 @@ def test_what_is_typed_of_a_bundle_is_refused_there_too(
 ) -> None:
     names = {"BUNDLE": str(half), "MODEL": str(model)}
     assert run_cli([names.get(word, word) for word in more]) == 2
-    assert "is for openvino bf16 on cpu, not " in capsys.readouterr().err
+    with_threads = " with all cores" if "--threads" in more else ""
+    assert f"is for openvino bf16 on cpu{with_threads}, not " in capsys.readouterr().err
 
 
 def test_python_refuses_it_too(half: Path, run: Path, model: Path) -> None:
@@ -263,13 +321,70 @@ def test_the_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_figure_that_was_measured_is_not_measured_again_because_fp32_is_typed(model: Path, tmp_path: Path) -> None:
-    from assay.job.bench.many import _key
-    from assay.job.bench.one import Bench
-
     source = SourceOptions(out_dir=tmp_path)
     keys = {_key(Bench(str(model), precision=p, device=d), source) for p in (None, "fp32") for d in (None, "cpu")}
     assert len(keys) == 1
     assert _key(Bench(str(model), precision="bf16"), source) not in keys
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def done(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_figures_of_a_bundle_are_no_answer_about_another_precision(
+    half: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", str(half), "--duration", "50ms", "--batch", "1", "--out", str(tmp_path / "out")]
+    assert run_cli(command) == 0
+    for other in (["--precision", "fp32"], ["--device", "cuda"], ["--threads", "2"], ["--engine", "onnxruntime"]):
+        capsys.readouterr()
+        assert run_cli([*command, *other]) == 2
+        told = capsys.readouterr()
+        assert "a bundle is opened as it was proved" in told.err
+        assert "latency" not in told.out
+    asked = Bench(str(half), batches=(1,), duration_s=0.05)
+    for same in ({}, {"precision": "bf16"}, {"device": "cpu:0"}, {"engine": "openvino"}):
+        notes = Notes()
+        (found,) = bench_many(
+            [str(half)], replace(asked, **same), SourceOptions(out_dir=Path()), notes, tmp_path / "out"
+        )
+        assert notes.said == ["measured before"]
+        assert found.subject["precision"] == "bf16"
+
+
+def test_a_bundle_of_many_is_refused_before_the_others_are_measured(half: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is for openvino bf16 on cpu, not precision fp32"):
+        bench_many(
+            [str(model), str(half)],
+            Bench("", precision="fp32"),
+            SourceOptions(out_dir=Path()),
+            Silent(),
+            tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_that_could_not_be_measured_goes_by_its_own_precision(half: Path, tmp_path: Path) -> None:
+    import shutil
+
+    other = tmp_path / "bundle"
+    shutil.copytree(half, other)
+    file = next(p for p in other.rglob("*.bin"))
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes() + b"x")
+    (found,) = bench_many([str(other)], Bench("", batches=(1,)), SourceOptions(out_dir=Path()), Silent())
+    assert found.status == "failed" and "is not whole" in str(found.reason)
+    assert {n: found.subject[n] for n in ("engine", "precision", "device")} == {
+        "engine": "openvino", "precision": "bf16", "device": "cpu"
+    }  # fmt: skip
+    (other / "manifest.json").chmod(0o644)
+    (other / "manifest.json").write_text("{")
+    (found,) = bench_many([str(other)], Bench("", batches=(1,)), SourceOptions(out_dir=Path()), Silent())
+    assert (found.status, found.subject["precision"]) == ("failed", None)
 
 
 @pytest.mark.parametrize("which", ["", "bundle"])

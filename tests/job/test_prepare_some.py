@@ -1,8 +1,10 @@
-"""``assay prepare --limit``: drawn samples, the same that ``assay evaluate --limit`` scores."""
+"""``assay prepare``: drawn samples, the same that ``assay evaluate --limit`` scores, and what is said of the data."""
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 from assay.cli.main import run_cli
 from assay.core.errors import BadInput
+from assay.data import ReaderContext, open_reader
 from assay.job.prepare_set import Preparation, PreparedSet, prepare_set
 from assay.job.progress import Silent
 from assay.measure.predictions import read_predictions
@@ -136,3 +139,48 @@ def test_an_interrupted_one_begins_anew_and_a_finished_one_is_not_added_to(
     assert names(prepare_set(asked, SourceOptions(), Silent())) == names(found)
     with pytest.raises(BadInput, match="exists and is not empty"):
         prepared(pictures, tmp_path / "set", limit=13)
+
+
+def test_what_the_reader_warns_of_is_said(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, name in enumerate((*CLASSES, "yak")):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        if name != "owl":
+            Image.new("L", (8, 8), place).save(tmp_path / "tree" / name / f"{name}.png")
+    command = ["prepare", "--data", f"imagefolder:{tmp_path / 'tree'}", "--mode", "jpg", "--json"]
+    for out, more in (("all", []), ("some", ["--limit", "2"])):
+        assert run_cli([*command, *more, "-o", str(tmp_path / out)]) == 0
+        told = capsys.readouterr()
+        (warning,) = json.loads(told.out)["warnings"]
+        assert "1 of 4 class folders" in warning and "hold" in warning and "owl" in warning
+        assert "warning: 1 of 4 class folders" in told.err
+        assert json.loads((tmp_path / out / "prepared.json").read_text())["warnings"] == [warning]
+    assert prepared(pictures, tmp_path / "whole").warnings == ()
+
+
+def shard(path: Path, unlabelled: tuple[int, ...]) -> str:
+    """Six samples, those at these places without a label."""
+    with tarfile.open(path, "w") as tar:
+        for i in range(6):
+            picture = io.BytesIO()
+            Image.new("L", (8, 8), i).save(picture, "png")
+            files = {f"s{i}.png": picture.getvalue()} | ({} if i in unlabelled else {f"s{i}.cls": b"%d" % (i % 3)})
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return f"webdataset:{path}"
+
+
+def test_samples_without_a_label_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for without, said in (((4,), "1 of 6 samples has no label"), ((1, 4), "2 of 6 samples have no label")):
+        data, out = shard(tmp_path / "a.tar", without), tmp_path / f"out{len(without)}"
+        assert run_cli(["prepare", "--data", data, "--mode", "jpg", "-o", str(out)]) == 0
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"warning: {said}: val_label.txt has {6 - len(without)} lines" in told
+        assert len((out / "val_label.txt").read_text().splitlines()) == 6 - len(without)
+        with pytest.raises(BadInput, match="have no label"):
+            open_reader(f"prepared:{out / 'prep_jpg.info'}", ReaderContext())
+    for without in ((), tuple(range(6))):
+        asked = Preparation(shard(tmp_path / "a.tar", without), tmp_path / f"quiet{len(without)}", mode="jpg")
+        found = prepare_set(asked, SourceOptions(), Silent())
+        assert (found.warnings, found.labels is None) == ((), len(without) == 6)

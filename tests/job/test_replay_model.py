@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,7 @@ def test_another_signature_is_refused_with_the_difference(
         ("text.onnx", b"not a model", "is not an ONNX file"),
         ("net.py", b"", "an ONNX file takes the place"),
         ("none.onnx", "none", "there is no such file"),
+        ("dir.onnx", "folder", "dir.onnx is a folder"),
     ],
 )
 def test_files_that_are_no_model_are_told(
@@ -214,10 +217,101 @@ def test_files_that_are_no_model_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / name
-    if content != "none":
+    if content == "folder":
+        path.mkdir()
+    elif content != "none":
         path.write_bytes(exported[NOW].read_bytes()[:1500] if content is None else content)  # type: ignore[arg-type]
     assert run_cli(["replay", str(bundle), "--model", str(path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def weights_of(bundle: Path) -> Path:
+    artifact = read_bundle(bundle).artifact
+    assert artifact is not None
+    return artifact.path
+
+
+def damaged(bundle: Path) -> None:
+    with weights_of(bundle).open("ab") as file:
+        file.write(b"more")
+
+
+def lost(bundle: Path) -> None:
+    weights_of(bundle).unlink()
+
+
+def refusing(bundle: Path) -> None:
+    """Another one is packed there, which asks for an option that no build of the engine has."""
+    found = read_bundle(bundle)
+    goldens = read_goldens(bundle, found.signature)
+    options = replace(found.candidate.options, provider_options=(("no_such_option", "1"),))
+    assert found.artifact is not None
+    candidate = replace(found.candidate, artifact=found.artifact, options=options)
+    tolerance = {"max_relative_rms": 1e-5, "source": "a test's own limit"}
+    made = pack(
+        BundleContents("net", candidate, found.signature, goldens.pairs, tolerance), bundle.with_name("refusing")
+    )
+    shutil.rmtree(bundle)
+    made.rename(bundle)
+
+
+def whole(bundle: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "why"),
+    [
+        (damaged, [], "the bundle did not pass its check; FILE was not run"),
+        (lost, [], "the bundle did not pass its check; FILE was not run"),
+        (whole, ["--digest", "1" * 64], "the bundle did not pass its check; FILE was not run"),
+        (refusing, ["--trust"], "the bundle's own file cannot be opened here either; FILE was not checked"),
+    ],
+)
+def test_a_file_is_not_blamed_for_its_bundle(
+    bundle: Path,
+    exported: dict[int, Path],
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    words: list[str],
+    why: str,
+) -> None:
+    own, out = tmp_path / "bundle", tmp_path / "result.json"
+    shutil.copytree(bundle, own)
+    change(own)
+    assert run_cli(["replay", str(own), "--model", str(exported[NOW]), f"--json={out}", *words]) == 1
+    result = json.loads(out.read_text())
+    assert result["replay"]["not_checked"] == [f"speed: {why.replace('FILE', str(exported[NOW]))}"]
+    assert "stood in the place" not in json.dumps(result["replay"]["check"])
+    assert ("the bundle's own file" in states(result)) is (change is refusing)
+
+
+def test_a_file_that_alone_cannot_be_opened_is_named(
+    bundle: Path, exported: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay.core.errors import EngineFailed
+    from assay.job.replay import other_file
+
+    opened = other_file.open_packed
+
+    def only_the_bundles(artifact: Artifact, options: OpenOptions, name: str) -> Any:
+        if artifact.path == exported[NOW]:
+            raise EngineFailed("an operator that this engine has not")
+        return opened(artifact, options, name)
+
+    monkeypatch.setattr(other_file, "open_packed", only_the_bundles)
+    code, result = replayed(bundle, exported[NOW], tmp_path)
+    assert code == 1
+    assert result["replay"]["not_checked"] == [f"speed: {exported[NOW]} did not pass its check"]
+    assert states(result)["open"] == "failed" and "the bundle's own file" not in states(result)
+
+
+def test_a_suffix_may_be_in_capitals(bundle: Path, exported: dict[int, Path], tmp_path: Path) -> None:
+    capitals = tmp_path / "UP.ONNX"
+    shutil.copy(exported[NOW], capitals)
+    code, result = replayed(bundle, capitals, tmp_path)
+    assert code == 0
+    assert states(result)["the file on the bundle's engine"] == "passed"
 
 
 def quantised(path: Path) -> Path:
@@ -289,8 +383,6 @@ def test_an_engine_that_reads_no_onnx_is_told(
 def test_a_bundle_that_is_not_whole_opens_no_model(
     bundle: Path, exported: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(bundle, broken)
     (broken / "goldens.json").write_text((broken / "goldens.json").read_text() + " ")
@@ -369,8 +461,6 @@ def test_every_kind_of_evidence_of_a_case_is_held_against(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A confirming run before a choosing one, and one of each: two of a kind may be of one process."""
-    import shutil
-
     from assay.job.replay import one
 
     own = tmp_path / "bundle"

@@ -44,6 +44,7 @@ def main(folder: str, model: str, port: int) -> dict[str, object]:
     serve.run(another.bind(), name="another", route_prefix="/another")
     found["wrong"] = refused(model, f"{place}/wrong.py:plain", port)
     found["slow"], found["drained"] = under_way(model, place, port)
+    found["replaced"] = replaced(model, port)
     found["left"] = sorted(serve.status().applications)
     serve.shutdown()
     ray.shutdown()
@@ -87,6 +88,16 @@ def under_way(model, place, port):
             time.sleep(0.02)
     thread.join()
     return answers[0], events["stopped"]["drained"]
+
+
+def replaced(model, port):
+    """A second service while the first one runs: what each of them is told, and whether the second one answers."""
+    from tests.scale.ray_serve_scenario import ask
+
+    one, two = {}, {}
+    with service(model, None, port, one).serving(), service(model, None, port, two).serving():
+        answer = ask(f"http://127.0.0.1:{port}/v2/models/net")
+    return one.get("warning"), two.get("warning"), answer[0]
 
 
 def ended_first(model, port):

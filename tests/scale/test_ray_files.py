@@ -24,6 +24,7 @@ from assay.bundle.manifest import manifest_digest
 from assay.cli.main import run_cli
 from assay.core.errors import AssayError, BadInput
 from assay.job.serve.options import Serving
+from assay.scale.ray_asked import look_at
 from assay.scale.ray_files import files_of, moved, sent
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,20 @@ def test_a_disk_that_is_full_there_is_said(place: Path, tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["absent.onnx"], "there is no file absent.onnx"),
-        (["PLACE/net.onnx", "--preprocess", "absent.py:fn"], "there is no file absent.py:fn"),
+        (["PLACE/net.onnx", "--preprocess", "absent.py:fn"], "there is no file absent.py"),
+        (["PLACE/net.onnx", "--preprocess", "PLACE/pre.py"], "does not name a function"),
+        (["PLACE/net.onnx", "--preprocess", "PLACE/pre.py:"], "does not name a function"),
+        (["PLACE/net.onnx", "--precision", "nonsense"], "there is no precision named 'nonsense'"),
+        (["PLACE/net.onnx", "--precision", "tf32", "--engine", "openvino"], "openvino has no precision 'tf32'"),
+        (["PLACE/net.onnx", "--engine", "nonsense"], "there is no engine named 'nonsense'"),
+        (["PLACE/net.onnx", "--device", "nonsense"], "there is no kind of device named 'nonsense'"),
+        (["PLACE/net.onnx", "--policy", "nonsense"], "there is no batching policy named 'nonsense'"),
+        (["PLACE/net.onnx", "--digest", "1" * 64], "--digest pins a bundle"),
+        (["PLACE/net.onnx", "--shadow", "a=net"], "there is no model to shadow named 'a'"),
+        (["PLACE/net.onnx", "PLACE/net.onnx"], "two models would be called 'net'"),
+        (["PLACE/net.onnx", "--triton-config", "PLACE/weights"], "Is a directory"),
+        (["PLACE/net.onnx", "--triton-config", "PLACE/pre.py"], "is not expected here"),
+        (["PLACE/pre.py"], "needs the name of a model in it; there are: plain"),
         (["PLACE/bundle", "--precision", "bf16"], "a bundle is opened as it was proved"),
         (["PLACE/bundle", "--digest", "1" * 64], "is not the bundle that was pinned"),
     ],
@@ -164,8 +178,39 @@ def test_what_is_wrong_is_said_before_ray_is_asked(
     place: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
     given = [word.replace("PLACE", str(place)) for word in words]
-    assert run_cli(["serve", "--ray", "127.0.0.1:1", *given]) == 2
-    assert says in " ".join(capsys.readouterr().err.split())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)  # whoever imports it fails, with exit code 3
+        assert run_cli(["serve", "--ray", "auto", *given]) == 2
+        assert says in " ".join(capsys.readouterr().err.split())
+        assert run_cli(["serve", "--ray", "auto", str(place / "net.onnx")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "says"),
+    [
+        ("net.pt", False, "is a checkpoint"),
+        ("net.pth", True, "is a checkpoint"),
+        ("net.safetensors", False, "holds weights and does not say of which architecture"),
+    ],
+)
+def test_weights_alone_are_said_before_ray_is_asked(tmp_path: Path, name: str, old: bool, says: str) -> None:
+    import torch
+
+    path = tmp_path / name
+    torch.save(torch.nn.Linear(2, 2).state_dict(), path, _use_new_zipfile_serialization=not old)
+    with pytest.raises(BadInput, match=says) as raised:
+        look_at(Serving(str(path)))
+    assert f"assay export {path} --arch" in (raised.value.remedy or "")
+
+
+def test_what_only_opening_it_tells_is_left_to_the_replicas(place: Path, tmp_path: Path) -> None:
+    import torch
+
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "script.pt")
+    look_at(Serving(str(tmp_path / "module.pt"), trust=True))
+    look_at(Serving(str(tmp_path / "script.pt")))
+    look_at(Serving(f"{place}/pre.py:plain", precision="bf16", device="cuda:7", preprocess=f"{place}/pre.py:plain"))
 
 
 @pytest.mark.slow

@@ -87,5 +87,9 @@ def test_how_the_service_ends(tmp_path):
     assert status == 200, answer  # what was begun is answered
     assert answer["model_name"] == "net"
     assert found["drained"] is True
+    first, second, status = found["replaced"]
+    assert first is None, "there was none to replace"
+    assert "replaces the models of the application 'assay', which this cluster has served since 20" in second["message"]
+    assert status == 200
     assert found["left"] == ["another"], "what others serve on the cluster stays"
     assert found["drained without its cluster"] is False

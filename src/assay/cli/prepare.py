@@ -45,6 +45,8 @@ def command(**values: Any) -> int:
         seed=values["seed"],
     )
     found = prepare_set(asked, SourceArguments(values).source(Path()), progress_for(output))
+    for text in found.warnings:
+        output.warn(text)
     for id, reason in found.failures:
         output.warn(f"{id}: {reason}")
     drawn = f", drawn from {found.drawn_from} samples with seed {asked.seed}" if found.drawn_from else ""

@@ -193,6 +193,9 @@ class Device:
     index: int = 0
 
 
+DEVICE_KINDS = ("cpu", "cuda", "gpu", "npu")
+
+
 def parse_device(text: str) -> Device:
     """``cpu``, ``cuda``, ``cuda:1`` -> kind and index.  Raises BadInput."""
     kind, colon, index = text.partition(":")

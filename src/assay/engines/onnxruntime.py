@@ -149,6 +149,23 @@ class OnnxRuntimeEngine:
             built_for={k: v for k, v in artifact.built_for.items() if k == "signature"},
         )
 
+    def check_written(
+        self, found: str, asked: str, name: str, fix: str = "open it with the precision {}", *, typed: bool = True
+    ) -> None:
+        """Raises BadInput where the file ``name``, which is written in ``found``, is to run in another precision.
+
+        ``fix`` is how its own precision is asked for where the caller stands; ``typed`` False where nobody asked for
+        one and ``asked`` is the default.
+        """
+        precision = "fp32" if asked == "tf32" else asked  # what the file must be written in
+        if found != precision:
+            why = f"{asked} was asked for" if typed else f"no precision was asked for, and {asked} is the default"
+            raise BadInput(
+                f"{name} computes in {found}, and onnxruntime runs it as it is; {why}",
+                remedy=f"{fix.format(found)}, or give a file "
+                f"{_HOW_WRITTEN.get(precision, _CONVERTED).format(precision)}",
+            )
+
     def open(self, artifact: Artifact, options: OpenOptions) -> Session:
         from assay.engines.onnx_precision import graph_precision
         from assay.graph.signature import load_model, signature_of
@@ -160,14 +177,7 @@ class OnnxRuntimeEngine:
         model = load_model(artifact.path)
         signature = signature_of(model)
         _check_dtypes(signature)
-        found = graph_precision(model)
-        if found != precision:
-            raise BadInput(
-                f"{artifact.path} computes in {found}, and onnxruntime runs it as it is; {options.precision} was asked "
-                "for",
-                remedy=f"open it with the precision {found}, or give a file "
-                f"{_HOW_WRITTEN.get(precision, _CONVERTED).format(precision)}",
-            )
+        self.check_written(graph_precision(model), options.precision, str(artifact.path))
         plan = _Plan(str(artifact.path), options)
         try:
             if not options.buckets:

@@ -20,10 +20,10 @@ from assay.job.arithmetic import COST_ROWS, arithmetic_of, quantised_of
 from assay.job.context import Data, batched
 from assay.job.dataset import open_data
 from assay.job.open_request import OpenRequest
-from assay.job.opening import open_candidate, precision_of
+from assay.job.opening import open_candidate
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
-from assay.job.single import Prepared, Wanted, prepare
+from assay.job.single import Prepared, Wanted, as_written, prepare
 from assay.judge.classes import Judged, classify
 from assay.judge.tolerance import Tolerance, asked_for, tolerance
 from assay.measure.environment import environment
@@ -133,15 +133,12 @@ def opened_pair(pair: Pair, source: SourceOptions, progress: Progress) -> Iterat
 
 def _as_written(spec: str) -> Wanted:
     """A reference is run in fp32, a quantised (or half precision) ONNX file as it is written."""
-    path = Path(spec)
-    if path.suffix == ".onnx" and path.is_file():
-        return Wanted(spec, opened=OpenRequest(precision=precision_of(path)))
-    return Wanted(spec)
+    return Wanted(spec, opened=as_written(spec))
 
 
 def _is_code(spec: str) -> bool:
     """Whether MODEL is a module: such have no names of their own for what goes in and out."""
-    return not is_complete(spec) or Path(spec).suffix in MODULE_FILES
+    return not is_complete(spec) or Path(spec).suffix.lower() in MODULE_FILES
 
 
 def _source(spec: str, source: SourceOptions, folder: str, side: str) -> SourceOptions:

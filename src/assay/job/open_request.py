@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assay.core.engine import OpenOptions
+from assay.engines.base import parse_device
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,9 @@ class OpenRequest:
     def options(self) -> OpenOptions:
         """How a MODEL that is no bundle is opened."""
         return replace(self.base, **self.asked)
+
+
+def plain_device(text: str) -> str:
+    """One spelling of a device: ``cuda:0`` is ``cuda``, ``cuda:1`` stays.  Raises BadInput for what is no device."""
+    where = parse_device(text)
+    return f"{where.kind}:{where.index}" if where.index else where.kind

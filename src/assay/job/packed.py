@@ -12,7 +12,7 @@ from assay.core.errors import BadInput, NotAvailable, UntrustedCode
 from assay.core.model import Model
 from assay.core.shapes import ShapeSpec
 from assay.core.tensors import Signature
-from assay.job.open_request import OpenRequest
+from assay.job.open_request import OpenRequest, plain_device
 from assay.job.opening import harmless_options, open_candidate, with_module
 from assay.sources.inputs import fit_shapes
 
@@ -86,18 +86,31 @@ def packed_model(
 
 
 def refuse_other(bundle: Bundle, engine_name: str | None, asked: OpenRequest) -> None:
-    """Raises BadInput for another engine, precision, device or number of threads than the bundle was proved with."""
-    proved = bundle.candidate.options
-    other = [f"not {engine_name}"] if engine_name not in (None, bundle.candidate.engine) else []
-    for name, wanted in asked.asked.items():
-        if getattr(proved, name) not in (wanted, f"{wanted}:0"):
-            other.append(f"not {name} {wanted}")
+    """Raises BadInput for another engine, precision, device or number of threads than the bundle was proved with.
+
+    A device is the same one however it is spelled: ``cuda`` and ``cuda:0``.
+    """
+    candidate, proved = bundle.candidate, bundle.candidate.options
+    other = [f"not {engine_name}"] if engine_name not in (None, candidate.engine) else []
+    same = {
+        "precision": asked.precision in (None, proved.precision),
+        "device": asked.device is None or plain_device(asked.device) == plain_device(proved.device),
+        "threads": asked.threads in (None, proved.threads),
+    }
+    other += [f"not {name} {wanted}" for name, wanted in asked.asked.items() if not same[name]]
     if other:
+        how = f"{candidate.label} on {proved.device}"
+        if not same["threads"]:
+            label = replace(candidate, options=replace(proved, threads=None)).label
+            how = f"{label} on {proved.device} with {_threads(proved.threads)}"
         raise BadInput(
-            f"{bundle.folder} is for {bundle.candidate.label} on {proved.device}, {', '.join(other)}: a bundle is "
-            "opened as it was proved",
+            f"{bundle.folder} is for {how}, {', '.join(other)}: a bundle is opened as it was proved",
             remedy="give the MODEL it was made from to choose",
         )
+
+
+def _threads(count: int | None) -> str:
+    return "all cores" if count is None else f"{count} thread{'' if count == 1 else 's'}"
 
 
 def open_bundle(folder: Path, asked: OpenRequest | None = None, *, trust: bool = False) -> Session:

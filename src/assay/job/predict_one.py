@@ -25,7 +25,7 @@ from assay.job.open_request import OpenRequest
 from assay.job.opening import open_candidate
 from assay.job.packed import bundle_folder
 from assay.job.progress import Progress
-from assay.job.single import Prepared, Wanted, prepare
+from assay.job.single import Prepared, Wanted, as_written, prepare
 from assay.job.user_code import user_transform
 from assay.pipeline import Windows, sliding
 from assay.sources import SourceOptions, is_complete
@@ -177,7 +177,7 @@ def _reference_masks(
     theirs = replace(asked, model=asked.against, engine=None, precision=None, out=None, kind="mask", against=None)
     own = replace(source, weights=None, arch=None, md5=None, sha256=None) if is_complete(asked.against) else source
     naming = None if prepared.candidate.artifact.module else prepared.signature
-    opened = OpenRequest() if bundle_folder(theirs.model) else OpenRequest(device=asked.device)
+    opened = replace(as_written(theirs.model), device=None if bundle_folder(theirs.model) else asked.device)
     ready = prepare(Wanted(theirs.model, None, opened), own, naming)
     answers = (runner or predict_here)(_work(theirs, ready), contents(asked.inputs))
     return {predicted.input: mask for predicted, _, mask in answers if mask is not None}

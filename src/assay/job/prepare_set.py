@@ -52,13 +52,15 @@ class Preparation:
 @dataclass(frozen=True)
 class PreparedSet:
     """``info`` and ``labels`` are the files made; ``failures`` name what could not be prepared, with the reason.
-    ``drawn_from`` is how many samples the data hold where only some were drawn, None where all were taken."""
+    ``drawn_from`` is how many samples the data hold where only some were drawn, None where all were taken.
+    ``warnings`` are the reader's, and how many of the files have no label where others do."""
 
     info: Path
     labels: Path | None
     written: int
     failures: tuple[tuple[str, str], ...]
     drawn_from: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,8 @@ def prepare_set(asked: Preparation, source: SourceOptions, progress: Progress) -
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     progress.done(f"{found.written} written, {len(found.failures)} failed")
-    return PreparedSet(
-        asked.out / found.info.name,
-        None if found.labels is None else asked.out / USUAL_NAME,
-        found.written,
-        found.failures,
-        found.drawn_from,
-    )
+    labels = None if found.labels is None else asked.out / USUAL_NAME
+    return replace(found, info=asked.out / found.info.name, labels=labels)
 
 
 def _chosen(asked: Preparation, reader: Reader) -> _Chosen:
@@ -171,6 +168,7 @@ def _write(
     info.write_text("".join(line for group in lines.values() for line in group), encoding="utf-8")
     if labels:
         (folder / USUAL_NAME).write_text("".join(labels), encoding="utf-8")
+    warnings = (*getattr(chosen.reader, "warnings", ()), *_unlabelled(len(taken), len(labels)))
     about: Mapping[str, Any] = {
         "data": asked.data,
         "mode": asked.mode,
@@ -178,9 +176,22 @@ def _write(
         "counts": {"read": total, "written": len(taken), "failed": len(failures)},
         "drawn": None if chosen.drawn_from is None else {"from": chosen.drawn_from, "seed": asked.seed},
         "failures": failures,
+        "warnings": warnings,
     }
     (folder / "prepared.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
-    return PreparedSet(info, folder / USUAL_NAME if labels else None, len(taken), tuple(failures), chosen.drawn_from)
+    of_labels = folder / USUAL_NAME if labels else None
+    return PreparedSet(info, of_labels, len(taken), tuple(failures), chosen.drawn_from, warnings)
+
+
+def _unlabelled(written: int, labelled: int) -> tuple[str, ...]:
+    """Data without any labels are said to be that elsewhere."""
+    if labelled in (0, written):
+        return ()
+    missing = written - labelled
+    return (
+        f"{missing} of {written} samples {'has' if missing == 1 else 'have'} no label: {USUAL_NAME} has {labelled} "
+        "lines, and the set can be evaluated only once it has one for each",
+    )
 
 
 def _groups(chosen: _Chosen, failures: list[tuple[str, str]]) -> Iterator[list[Item]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assay.core.artifact import Artifact
-from assay.core.engine import BuildOptions, Candidate
+from assay.core.engine import BuildOptions, Candidate, Engine
 from assay.core.errors import BadInput
 from assay.core.model import Model
 from assay.core.tensors import Signature
@@ -16,7 +16,15 @@ from assay.export.options import ExportOptions
 from assay.graph.rounding import rounding_depth
 from assay.graph.signature import read_signature
 from assay.job.open_request import OpenRequest
-from assay.job.opening import OnnxRunner, engine, engine_for, make_candidate, open_candidate, with_signature
+from assay.job.opening import (
+    OnnxRunner,
+    engine,
+    engine_for,
+    make_candidate,
+    open_candidate,
+    precision_of,
+    with_signature,
+)
 from assay.job.packed import bundle_folder, packed_model
 from assay.measure.environment import device_name
 from assay.sources import SourceOptions, resolve_model
@@ -24,12 +32,16 @@ from assay.sources import SourceOptions, resolve_model
 
 @dataclass(frozen=True)
 class Wanted:
-    """``engine`` None is the one the file is for (PyTorch modules: torch)."""
+    """``engine`` None is the one the file is for (PyTorch modules: torch).
+
+    ``precision_option`` is how a precision is asked for where the MODEL was given, for the message that it is due.
+    """
 
     spec: str
     engine: str | None = None
     opened: OpenRequest = field(default_factory=OpenRequest)
     export: ExportOptions = field(default_factory=ExportOptions)
+    precision_option: str = "--precision {}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = No
         return Prepared(*opened, depth=0)
     model = resolve_model(wanted.spec, source)
     found = engine(wanted.engine) if wanted.engine else engine_for(model.artifact)
+    check_written(found, model.artifact, wanted)
     options = wanted.opened.options
     device = device_name(options.device)
     artifact = model.artifact
@@ -83,6 +96,23 @@ def prepare(wanted: Wanted, source: SourceOptions, naming: Signature | None = No
         return Prepared(model, candidate, read_signature(artifact.path), depth)
     with open_candidate(candidate) as session:
         return Prepared(model, candidate, session.signature, depth)
+
+
+def check_written(found: Engine, artifact: Artifact, wanted: Wanted) -> None:
+    """Before copies of it are made, so that it goes by the user's name for it.  Raises BadInput for a file in another
+    precision than is due, under an engine that runs files as they are written."""
+    check, precision = getattr(found, "check_written", None), wanted.opened.options.precision
+    if check is not None and artifact.format == "onnx" and precision in found.precisions:
+        typed = wanted.opened.precision is not None
+        check(precision_of(artifact.path), precision, wanted.spec, wanted.precision_option, typed=typed)
+
+
+def as_written(spec: str) -> OpenRequest:
+    """How a MODEL of which no precision is asked is opened: a quantised (or half precision) ONNX file as it is written,
+    anything else in fp32, a bundle as it was proved."""
+    path = Path(spec)
+    written = precision_of(path) if path.suffix.lower() == ".onnx" and path.is_file() else None
+    return OpenRequest(precision=written)
 
 
 def _exported(model: Model, options: ExportOptions, folder: Path) -> Artifact:

@@ -11,12 +11,18 @@ from assay.core.errors import BadInput
 from assay.sources.python_file import load_file
 
 
+def transform_file(spec: str) -> tuple[Path, str]:
+    """FILE and name of ``--preprocess FILE.py:fn``, which is not run.  Raises BadInput for another form or no file."""
+    path, _, name = spec.rpartition(":")
+    if not path.endswith(".py") or not name.isidentifier():
+        raise BadInput(f"{spec!r} does not name a function", remedy="--preprocess FILE.py:function")
+    return _there(Path(path)), name
+
+
 def user_transform(spec: str) -> Callable[[Any], Any]:
     """The function of ``--preprocess FILE.py:fn``.  Raises BadInput, listing what the file has."""
-    path, colon, name = spec.rpartition(":")
-    if not colon or not path.endswith(".py"):
-        raise BadInput(f"{spec!r} does not name a function", remedy="--preprocess FILE.py:function")
-    module = _loaded(Path(path))
+    path, name = transform_file(spec)
+    module = _loaded(path)
     function = getattr(module, name, None)
     if not callable(function):
         known = sorted(n for n, v in vars(module).items() if callable(v) and not n.startswith("_"))
@@ -31,6 +37,10 @@ def register_file(path: Path) -> None:
 
 
 def _loaded(path: Path) -> ModuleType:
+    return load_file(_there(path))
+
+
+def _there(path: Path) -> Path:
     if not path.is_file():
         raise BadInput(f"there is no file {path}")
-    return load_file(path)
+    return path

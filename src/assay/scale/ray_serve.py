@@ -18,19 +18,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 from assay.core import clock
 from assay.core.errors import AssayError, BadInput, NotAvailable
 from assay.core.units import Seconds
-from assay.job.serve.loading import bundles, served_name
-from assay.job.serve.opening import bundle_asked
+from assay.job.serve.loading import Models, served_name
 from assay.job.serve.options import ServeRequest, Serving
+from assay.job.serve.run import shadow_rules
+from assay.scale.ray_asked import look_at
 from assay.scale.ray_cluster import gone, join, refuse_unreachable
-from assay.scale.ray_files import files_of, sent
+from assay.scale.ray_files import sent
 from assay.scale.ray_replica import POLL_S, READY_S, Replica, failure_in
-from assay.sources import check_spec
 
 APPLICATION, DEPLOYMENT, ROUTE = "assay", "server", "/"
 CALM_S: Seconds = 30.0
@@ -85,7 +85,8 @@ class RayServe:
         """Raises BadInput for what a replica cannot do, and for models and files that are not there."""
         _refuse(request)
         for model in request.models:
-            _look_at(model)
+            look_at(model)
+        shadow_rules(request, Models(request, event))
         self._request, self._plan, self._event = request, plan, event
         self._stopping = threading.Event()
         self._own_cluster = False
@@ -125,6 +126,9 @@ class RayServe:
             with _quiet(), _starting(serve):
                 serve.start(http_options={"host": settings.host, "port": settings.http_port, "location": "EveryNode"})
                 self._event("listening", {"host": settings.host, "http_port": settings.http_port})
+                before = replaced(serve.status().applications)
+                if before is not None:
+                    self._event("warning", {"message": before})
                 serve.run(self._application(serve), name=APPLICATION, route_prefix=ROUTE)
                 self._wait_for_proxy()
             self._event("ready", {"models": [served_name(model) for model in self._request.models]})
@@ -203,6 +207,22 @@ class RayServe:
             _ray()[0].shutdown()
 
 
+def replaced(applications: Mapping[str, Any]) -> str | None:
+    """Which of a cluster's ``applications`` (``serve.status()``'s, by name) ours takes the place of; None for none.
+
+    It must: after a kill -9 nobody else ends what was left.
+    """
+    found = applications.get(APPLICATION)
+    if found is None:
+        return None
+    since = datetime.fromtimestamp(found.last_deployed_time_s, UTC).isoformat(timespec="seconds")
+    return (
+        f"replaces the models of the application {APPLICATION!r}, which this cluster has served since {since}; where "
+        "another assay serve --ray still runs there, its end will end this one: --ray local --http-port PORT is a "
+        "cluster of its own"
+    )
+
+
 def _ray() -> tuple[Any, Any]:
     try:
         import ray
@@ -236,19 +256,6 @@ def _refuse(request: ServeRequest) -> None:
         raise BadInput("--admin reaches one replica of many", remedy="start again with another bundle")
     if settings.access.certificate is not None:
         raise BadInput("TLS ends at what stands before Ray's proxy", remedy="leave --tls-cert out")
-
-
-def _look_at(model: Serving) -> None:
-    """Raises, before Ray is asked for anything, what a replica would only find out in its log."""
-    if Path(model.source).is_dir():
-        for folder in bundles(Path(model.source)).values():
-            bundle_asked(model, folder)
-    else:
-        check_spec(model.source)
-    for text in (model.preprocess, model.triton_config):
-        if text is not None and files_of(text) is None:
-            raise BadInput(f"there is no file {text}")
-    files_of(model.source)
 
 
 def _with_threads(model: Serving, threads: int) -> Serving:

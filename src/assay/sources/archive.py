@@ -35,7 +35,7 @@ def kind_of(path: Path) -> str:
     if not is_zip(path):
         with path.open("rb") as file:
             start = file.read(4)
-        if start == b"PK\x03\x04" or path.suffix == ".pt2":
+        if start == b"PK\x03\x04" or path.suffix.lower() == ".pt2":
             raise BadInput(f"{path} is damaged or cut short: its archive has no listing", remedy="get the file again")
         return "checkpoint"
     try:
@@ -53,7 +53,7 @@ def kind_of(path: Path) -> str:
         return "exported"
     if "constants.pkl" in names and any(n.startswith("code/") for n in names):
         return "torchscript"
-    if path.suffix == ".pt2":  # the listing found may be that of an archive inside, the outer one's being lost
+    if path.suffix.lower() == ".pt2":  # the listing found may be that of an archive inside, the outer one's being lost
         raise BadInput(f"{path} is no exported program, or is damaged or cut short", remedy="get the file again")
     if "data.pkl" in names:
         return "checkpoint"

@@ -38,15 +38,8 @@ _loaded: dict[str, str] = {}
 def open_source(spec: str, options: SourceOptions) -> Architecture:
     """Load the file, build NAME.  Raises BadInput for a missing NAME (listing what there is) or for
     whatever the user's code raises, with its line."""
-    head, separator, query = spec.partition("?")
-    file, colon, name = head.rpartition(":")
-    if not colon or not name:
-        path = Path(head.rstrip(":"))
-        found = _offered_by_source(path)
-        remedy = f"say which: {path}:{found[0]}" if found else f"write {path}:NAME"
-        names = ", ".join(found) or "none"
-        raise BadInput(f"{path} needs the name of a model in it; there are: {names}", remedy=remedy)
-    path = Path(file)
+    path, name = file_and_name(spec)
+    _, separator, query = spec.partition("?")
     _, arguments = split_arguments(f"{name}{separator}{query}")
     identity = {"builder": "file", "file": path.name, "name": name, "arguments": arguments}
     with _at_home(path):
@@ -61,6 +54,19 @@ def open_source(spec: str, options: SourceOptions) -> Architecture:
     defined = defining_file(builder)
     code = (path,) if defined is None or defined == path else (path, defined)
     return replace(built, code=code, runs_code=(str(path),))
+
+
+def file_and_name(spec: str) -> tuple[Path, str]:
+    """FILE and NAME.  Raises BadInput where there is no NAME, listing what the file has; it is not run."""
+    head = spec.partition("?")[0]
+    file, colon, name = head.rpartition(":")
+    if not colon or not name:
+        path = Path(head.rstrip(":"))
+        found = _offered_by_source(path)
+        remedy = f"say which: {path}:{found[0]}" if found else f"write {path}:NAME"
+        names = ", ".join(found) or "none"
+        raise BadInput(f"{path} needs the name of a model in it; there are: {names}", remedy=remedy)
+    return Path(file), name
 
 
 def load_file(path: Path) -> ModuleType:

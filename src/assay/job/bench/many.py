@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from assay._version import __version__
+from assay.bundle.contents import Bundle, read_bundle
 from assay.bundle.manifest import NAME
 from assay.core import child
 from assay.core.artifact import digest_json
@@ -27,7 +28,8 @@ from assay.job.bench.one import Bench, Press, bench_one
 from assay.job.bench.pair import DAY_S
 from assay.job.folder import RunFolder
 from assay.job.keys import identity
-from assay.job.packed import bundle_folder
+from assay.job.open_request import plain_device
+from assay.job.packed import bundle_folder, refuse_other
 from assay.job.progress import Progress, Silent
 from assay.measure.environment import environment
 from assay.present.torchpipe import torchpipe_markdown
@@ -131,8 +133,15 @@ def expand(specs: Sequence[str]) -> list[str]:
 def bench_many(
     specs: Sequence[str], asked: Bench, source: SourceOptions, progress: Progress, out: Path | None = None
 ) -> list[Record]:
-    """The Records of all models, in their order; a model that fails is a failed Record, and the next one follows."""
+    """The Records of all models, in their order; a model that fails is a failed Record, and the next one follows.
+
+    Raises BadInput, before anything is measured or looked up, for a bundle that was proved otherwise than is asked for.
+    """
     names = expand(specs)
+    for name in names:
+        bundle = _bundle(name)
+        if bundle is not None:
+            refuse_other(bundle, asked.engine, asked.opened)
     records: list[Record] = []
     with _saving(out) as folder:
         for number, name in enumerate(names, 1):
@@ -170,12 +179,12 @@ def _in_child(asked: Bench, source: SourceOptions, out: Path | None) -> list[Rec
         found = child.run("assay.job.bench.many:bench_here", arguments, child.Limits(timeout_s=DAY_S)).value
     except AssayError as error:
         reason = error.message + (f" ({error.remedy})" if error.remedy else "")
-        options = asked.opened.options
+        opened = _as_opened(asked)
         subject = {
             "model": asked.model,
-            "engine": asked.engine,
-            "precision": options.precision,
-            "device": options.device,
+            "engine": opened.engine,
+            "precision": opened.precision,
+            "device": opened.device,
         }
         conditions = {"scenario": asked.scenario, "batch": asked.press.request_batch if asked.press else None}
         return [Record("measure", subject, status="failed", reason=reason, conditions=conditions)]
@@ -190,16 +199,45 @@ def bench_here(asked: Bench, source: SourceOptions, keep: Path | None) -> list[R
     return bench_one(asked, source, Silent(), keep)
 
 
+def _bundle(model: str) -> Bundle | None:
+    """None for any other MODEL, and for one that cannot be read: the process that opens it says why."""
+    folder = bundle_folder(model)
+    try:
+        return None if folder is None else read_bundle(folder)
+    except (AssayError, OSError):
+        return None
+
+
+def _as_opened(asked: Bench) -> Bench:
+    """With what it is opened with where nobody asked: in a bundle, what that was proved with."""
+    bundle = _bundle(asked.model)
+    if bundle is None and bundle_folder(asked.model) is not None:
+        return asked
+    options = asked.opened.options if bundle is None else bundle.candidate.options
+    return replace(
+        asked,
+        engine=asked.engine if bundle is None else bundle.candidate.engine,
+        precision=options.precision,
+        device=options.device,
+        threads=options.threads,
+    )
+
+
 def _key(asked: Bench, source: SourceOptions) -> str:
     """Changes with anything the figures depend on; a local file (of a bundle its manifest) counts with its time and
-    size."""
-    bundle = bundle_folder(asked.model)
-    file = bundle / NAME if bundle is not None else Path(asked.model.partition(":")[0].partition("?")[0])
-    stamps = [_stamp(file), _stamp(Path(source.weights)) if source.weights else None]
+    size, and that of the model it is measured against too."""
+    stamps = [_stamp(_file(asked.model)), _stamp(Path(source.weights)) if source.weights else None]
+    if asked.against is not None:
+        stamps.append(_stamp(_file(asked.against.model)))
     settings = {k: v for k, v in asdict(source).items() if k != "out_dir"}
-    options = asked.opened.options
-    asked = replace(asked, precision=options.precision, device=options.device)  # asked for or not is the same figure
+    asked = _as_opened(asked)  # asked for or not is the same figure
+    asked = replace(asked, device=None if asked.device is None else plain_device(asked.device))
     return digest_json(["bench", __version__, repr(asked), repr(settings), stamps, identity(environment())])
+
+
+def _file(model: str) -> Path:
+    bundle = bundle_folder(model)
+    return bundle / NAME if bundle is not None else Path(model.partition(":")[0].partition("?")[0])
 
 
 def _stamp(file: Path) -> list[int] | None:

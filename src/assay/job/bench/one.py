@@ -257,7 +257,8 @@ def _against(ready: _Ready, other: Against, progress: Progress, keep: Path | Non
     if bundle_folder(other.model):  # opened as it was proved, unless it is asked for otherwise
         name = other.engine
     progress.stage("open", other.model)
-    prepared = prepare(Wanted(other.model, name, opened), here)
+    wanted = Wanted(other.model, name, opened, precision_option="--against-precision {}")
+    prepared = prepare(wanted, here)
     progress.done(prepared.candidate.label)
     second = _side(prepared, _opening(other.model, prepared, here))
     records = []

@@ -98,7 +98,7 @@ def opener(how: How) -> Opener:
 def open_onnx(path: Path, how: How) -> Session:
     """An ONNX file, or one of the engine's own, on an engine.  Raises what the engine raises."""
     found = engine(how.engine)
-    if path.suffix != ".onnx":
+    if path.suffix.lower() != ".onnx":
         return found.open(file_model(path), how.options)
     native = precision_of(path)
     precision = how.precision if native == "fp32" and how.engine != RUNNER else native

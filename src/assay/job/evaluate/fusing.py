@@ -20,10 +20,9 @@ from assay.graph.fuse_normalise import Normalise, fuse_normalise
 from assay.graph.signature import load_model, read_signature
 from assay.graph.simplify import TOLERANCE
 from assay.job.context import Data
-from assay.job.open_request import OpenRequest
 from assay.job.opening import OnnxRunner
 from assay.job.packed import bundle_folder
-from assay.job.single import Prepared, Wanted, prepare
+from assay.job.single import Prepared, Wanted, as_written, prepare
 from assay.sources import SourceOptions
 
 SAMPLES = 8
@@ -45,7 +44,7 @@ class Fused:
 
 def exported(wanted: Wanted, source: SourceOptions) -> Prepared:
     """The MODEL as an ONNX file, in the precision it is written in; a bundle as it was proved."""
-    opened = wanted.opened if bundle_folder(wanted.spec) else OpenRequest()
+    opened = wanted.opened if bundle_folder(wanted.spec) else as_written(wanted.spec)
     return prepare(Wanted(wanted.spec, "onnxruntime", opened, wanted.export), source)
 
 

@@ -20,7 +20,7 @@ from assay.job.evaluate.against import LOOK_EVERY, Against, Comparison, Watch, c
 from assay.job.evaluate.fusing import exported, fuse
 from assay.job.evaluate.through import Passed, Runner, Work, evaluate_through
 from assay.job.folder import check_folder
-from assay.job.open_request import OpenRequest
+from assay.job.open_request import OpenRequest, plain_device
 from assay.job.opening import engine
 from assay.job.progress import Progress
 from assay.job.request import Objects, RunRequest
@@ -233,9 +233,10 @@ def _store(asked: Evaluation, ready: Prepared, data: Data, flow: Flow, temporary
     folder = temporary / "shards"
     if asked.out is not None:
         folder = asked.out.with_name(f"{asked.out.name}.parts") if _is_file(asked.out) else asked.out / "shards"
+    options = ready.candidate.options
     about = {
         "model": asked.model,
-        "candidate": ready.candidate.digest,
+        "candidate": replace(ready.candidate, options=replace(options, device=plain_device(options.device))).digest,
         "data": asked.data,
         "identity": data.identity,
         "transform": None if data.transform is None else dict(data.transform.to_json()),

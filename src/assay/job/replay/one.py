@@ -106,7 +106,8 @@ def _check(request: Replay, opened: OpenSession) -> CheckResult:
 
 def _replay(request: Replay, checked: CheckResult, other: OtherFile | None) -> Replayed:
     """``other`` is what ran the golden inputs in the place of the packed file, if anything did."""
-    found = Replayed(checked, not_checked=(f"speed: {request.model or 'the bundle'} did not pass its check",))
+    why = "the bundle did not pass its check" if other is None else other.why_unmeasured(checked)
+    found = Replayed(checked, not_checked=(f"speed: {why}",))
     if not checked.ok and (other is None or other.candidate is None):
         return found
     bundle = read_bundle(request.bundle)

@@ -29,9 +29,14 @@ MADE_BY_QUANTIZE = ("int8", "bf16", "fp16")
 
 def read_other(path: Path) -> Artifact:
     """The ONNX file at ``path``.  Raises BadInput for a file that is missing, damaged or of another kind."""
+    if path.is_dir():
+        raise BadInput(
+            f"--model {path} is a folder: an ONNX file takes the place of the one that the bundle was made from",
+            remedy=f"give the .onnx file itself, with the weights beside it: --model {path}/model.onnx",
+        )
     if not path.is_file():
         raise BadInput(f"--model {path}: there is no such file")
-    if path.suffix != ".onnx":
+    if path.suffix.lower() != ".onnx":
         raise BadInput(
             f"--model {path}: an ONNX file takes the place of the one that the bundle was made from",
             remedy=f"assay export {path} -o model.onnx   (what is not ONNX: assay verify BUNDLE {path})",
@@ -44,7 +49,8 @@ class OtherFile:
     """``given`` in the place of the file of the bundle in ``bundle``; what is built of it lies in ``folder``.
 
     ``candidate`` is what was opened, once it was: the bundle's engine and options with this file.  ``refused`` says why
-    it cannot stand there.
+    it cannot stand there, ``own_error`` why the bundle's own file cannot be opened here either, once the given one
+    could not be.
     """
 
     bundle: Path
@@ -53,6 +59,7 @@ class OtherFile:
     folder: Path
     candidate: Candidate | None = field(default=None)
     refused: BadInput | None = field(default=None)
+    own_error: AssayError | None = field(default=None)
 
     def open(self, packed: Artifact, options: OpenOptions, engine_name: str) -> Session:
         """This file, as ``packed`` is opened; see ``bundle.check.OpenSession``."""
@@ -62,11 +69,33 @@ class OtherFile:
             self.refused = error
             raise
         try:
+            return self._open(packed, options, engine_name)
+        except AssayError:
+            self._try_own(packed, options, engine_name)
+            raise
+
+    def _open(self, packed: Artifact, options: OpenOptions, engine_name: str) -> Session:
+        try:
             made = self._built(packed, options, engine_name)
         except ChildFailed as error:
             raise EngineFailed(f"{engine_name} could not build {self.path}: {error.message}") from error
         self.candidate = make_candidate(made, engine_name, options, device_name(options.device))
         return open_packed(made, options, engine_name)
+
+    def _try_own(self, packed: Artifact, options: OpenOptions, engine_name: str) -> None:
+        """Is it the file?  With the engine or the options at fault, the bundle's own cannot be opened either."""
+        try:
+            open_packed(packed, options, engine_name).close()
+        except AssayError as error:
+            self.own_error = error
+
+    def why_unmeasured(self, checked: CheckResult) -> str:
+        """What a check that did not pass found fault with: this file, or the bundle and how it is opened."""
+        if all(step.name != "open" for step in checked.steps):
+            return f"the bundle did not pass its check; {self.path} was not run"
+        if self.own_error is not None:
+            return f"the bundle's own file cannot be opened here either; {self.path} was not checked"
+        return f"{self.path} did not pass its check"
 
     @property
     def opened(self) -> Candidate:
@@ -91,6 +120,9 @@ class OtherFile:
         )
         if all(step.name != "open" for step in steps):  # the bundle was not whole, or has no file to stand in for
             return checked
+        if self.own_error is not None:
+            text = f"it cannot be opened here either: {self.own_error.message}"
+            return replace(checked, steps=(*steps, Step("the bundle's own file", "said", text)))
         return replace(checked, steps=(*steps, Step("model", "said", f"{self.path} {_NOT_THE_BUNDLES}")))
 
     def judged(self, checked: CheckResult, batches: Sequence[int]) -> CheckResult:

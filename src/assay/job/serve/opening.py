@@ -95,6 +95,12 @@ def bundle_asked(asked: Serving, folder: Path) -> Bundle:
     return bundle
 
 
+def refuse_pin(asked: Serving) -> None:
+    """Raises BadInput for a ``digest`` with a MODEL that is no bundle."""
+    if asked.digest is not None and Path(asked.source).exists():
+        raise BadInput(f"--digest pins a bundle, and {asked.source} is none")
+
+
 def _open_bundle(asked: Serving, folder: Path) -> _Opened:
     bundle = bundle_asked(asked, folder)
     assert bundle.artifact is not None
@@ -124,8 +130,7 @@ def _size(artifact: Artifact) -> Bytes:
 
 
 def _open_model(asked: Serving) -> _Opened:
-    if asked.digest is not None and Path(asked.source).exists():
-        raise BadInput(f"--digest pins a bundle, and {asked.source} is none")
+    refuse_pin(asked)
     temporary = tempfile.TemporaryDirectory(prefix="assay-serve-")
     try:
         opened = OpenRequest(asked.precision, asked.device)
@@ -239,12 +244,19 @@ def batcher_settings(batching: Batching, session: Session, merges: bool) -> Batc
     """The batcher's settings.  Raises BadInput for what contradicts itself or the model."""
     static = session.signature.static_batch
     most = batching.max_batch if static is None else static
+    preferred = tuple(p for p in batching.preferred if p <= most) if merges else ()
+    fitted = replace(batching, max_batch=most if merges else 1, preferred=preferred)
+    return settings_of(fitted, batching.instances or session.parallelism)
+
+
+def settings_of(batching: Batching, instances: int) -> BatcherSettings:
+    """``batching`` as a batcher has it.  Raises BadInput for what contradicts itself."""
     return BatcherSettings(
-        max_batch=most if merges else 1,
+        max_batch=batching.max_batch,
         policy=batching.policy,
         max_delay_s=batching.max_delay_s,
-        preferred=tuple(p for p in batching.preferred if p <= most) if merges else (),
-        instances=batching.instances or session.parallelism,
+        preferred=batching.preferred,
+        instances=instances,
         max_queue=batching.max_queue,
         slo_s=batching.slo_s,
         priority_levels=1 if batching.preserve_ordering else batching.priority_levels,

@@ -18,7 +18,7 @@ from assay.serve.errors import ServeError
 from assay.serve.repository import Repository
 from assay.serve.server import Server
 from assay.serve.settings import LOOPBACK
-from assay.serve.shadow import Shadow, parse_shadow
+from assay.serve.shadow import Shadow, ShadowRule, parse_shadow
 from assay.serve.shared_memory import SharedMemoryRegistry
 
 Event = Callable[[str, Mapping[str, Any]], None]
@@ -42,6 +42,17 @@ def allow_files(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
+def shadow_rules(request: ServeRequest, models: Models) -> list[ShadowRule]:
+    """Raises BadInput for what is no rule, UnknownName for a model that is not served."""
+    rules = [parse_shadow(text) for text in request.shadows]
+    known = models.named if request.watch is None else ()
+    for rule in rules:
+        for name in (rule.old, rule.new):
+            if known and name not in known:
+                raise UnknownName("model to shadow", name, known)
+    return rules
+
+
 class Serve:
     """A server that is put together but not running yet."""
 
@@ -53,12 +64,7 @@ class Serve:
         self.repository = Repository(self.models, DecodePool(request.decoders or cores), event)
         self.memory = SharedMemoryRegistry() if request.settings.access.admin else None
         self._records = RecordLog(request.shadow_out / "records.jsonl") if request.shadow_out is not None else None
-        rules = [parse_shadow(text) for text in request.shadows]
-        known = self.models.named if request.watch is None else ()
-        for rule in rules:
-            for name in (rule.old, rule.new):
-                if known and name not in known:
-                    raise UnknownName("model to shadow", name, known)
+        rules = shadow_rules(request, self.models)
         self.shadow = Shadow(self.repository, rules, self._told) if rules else None
         if self.shadow is not None:
             self.repository.before_close.append(self.shadow.close)
