@@ -12,6 +12,7 @@ from assay.core.errors import BadInput
 
 def add(a, b):
     print("adding")
+    time.sleep(1.0)  # long enough to be looked at: of a briefer child only the first page may be seen
     return a + b
 
 
